@@ -1,0 +1,60 @@
+# How Husk's targets are made: one library per room, its links PRIVATE unless its headers need them, warnings as
+# errors, and unit tests beside the code.
+
+include(GNUInstallDirs)
+
+find_package(Threads REQUIRED)
+find_package(absl REQUIRED)
+
+add_library(husk_build_flags INTERFACE)
+target_include_directories(husk_build_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+target_compile_options(husk_build_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Woverloaded-virtual -Wcast-qual
+  -Wformat=2 -Wimplicit-fallthrough -Wunused -Wno-missing-field-initializers -Werror
+  $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>
+  -fstack-protector-strong -fno-omit-frame-pointer
+  $<$<CONFIG:Release>:-U_FORTIFY_SOURCE> $<$<CONFIG:Release>:-D_FORTIFY_SOURCE=2>)
+target_link_options(husk_build_flags INTERFACE -Wl,-z,relro -Wl,-z,now)
+if(HUSK_SANITIZER)
+  target_compile_options(husk_build_flags INTERFACE -fsanitize=${HUSK_SANITIZER} -fno-sanitize-recover=all)
+  target_link_options(husk_build_flags INTERFACE -fsanitize=${HUSK_SANITIZER})
+endif()
+
+# Code that protoc made and headers of libraries do not have to satisfy our warnings.
+add_library(husk_generated_code_flags INTERFACE)
+target_include_directories(husk_generated_code_flags SYSTEM INTERFACE ${CMAKE_BINARY_DIR})
+if(HUSK_SANITIZER)
+  target_compile_options(husk_generated_code_flags INTERFACE -fsanitize=${HUSK_SANITIZER} -w)
+else()
+  target_compile_options(husk_generated_code_flags INTERFACE -w)
+endif()
+
+# husk_add_library(NAME SOURCES a.cc b.cc [PUBLIC dep...] [PRIVATE dep...])
+function(husk_add_library name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;PUBLIC;PRIVATE")
+  add_library(${name} STATIC ${arg_SOURCES})
+  target_link_libraries(${name} PUBLIC ${arg_PUBLIC} PRIVATE husk_build_flags ${arg_PRIVATE})
+  target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR})
+endfunction()
+
+# husk_add_executable(NAME SOURCES a.cc [PRIVATE dep...])
+function(husk_add_executable name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;PRIVATE")
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE husk_build_flags ${arg_PRIVATE})
+endfunction()
+
+# husk_add_unit_test(NAME SOURCES a_test.cc [PRIVATE dep...]): one GoogleTest binary per room or subject, one CTest
+# test per binary, label "unit". Five minutes is the limit for a hang, not an expectation.
+function(husk_add_unit_test name)
+  if(NOT HUSK_BUILD_TESTS)
+    return()
+  endif()
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;PRIVATE")
+  find_package(GTest REQUIRED)
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE husk_build_flags ${arg_PRIVATE} GTest::gmock_main GTest::gtest)
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 300
+    ENVIRONMENT "TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1;ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1;UBSAN_OPTIONS=print_stacktrace=1")
+endfunction()

@@ -1,0 +1,131 @@
+// Virtual machines, as sandbox/ sees them. Nothing here knows of pods, images or Kubernetes, and nothing above knows
+// whether a VM was booted, cloned or taken from a pool.
+#ifndef HUSK_HYPERVISOR_HYPERVISOR_H_
+#define HUSK_HYPERVISOR_HYPERVISOR_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/common/context.h"
+#include "agent/common/status.h"
+#include "agent/common/unique_fd.h"
+
+namespace husk::hypervisor {
+
+enum class Accelerator { kKvm, kTcg };
+
+// What runs the guest's instructions, and how that was found out.
+struct AcceleratorProbe {
+  Accelerator accelerator = Accelerator::kTcg;
+  std::string reason;  // one sentence, such as "/dev/kvm opens, but the CPU has no vmx or svm"
+};
+
+// A file that is a part of a disk. Length in bytes, a multiple of 512.
+struct DiskExtent {
+  std::string path;
+  std::uint64_t length = 0;
+};
+
+// A disk: its extents one after the other. Opened by the caller's process, as its user; QEMU gets descriptors.
+struct DiskConfig {
+  std::vector<DiskExtent> extents;
+  bool read_only = true;  // a writable disk has just one extent
+};
+
+struct NetworkDevice {
+  UniqueFd tap;             // attached to a tap device without IFF_PERSIST: it goes when the VM goes
+  std::string mac_address;  // "02:..."
+};
+
+struct VmConfig {
+  std::string id;  // the sandbox's: names things, has no other meaning
+  std::uint32_t vcpus = 1;
+  std::uint32_t maximum_vcpus = 1;         // slots for hotplug are made for the difference
+  std::uint64_t memory_bytes = 0;          // a multiple of 2 MiB
+  std::uint64_t maximum_memory_bytes = 0;  // at least memory_bytes; the difference can be plugged (virtio-mem)
+  uid_t user = 0;                          // QEMU's own; never 0
+  gid_t group = 0;
+  std::string state_directory;            // exists, 0700, the caller's; sockets, logs and identity go there
+  std::vector<std::string> cgroup_procs;  // "cgroup.procs" or "tasks" files of cgroups that QEMU shall be in
+  std::string network_namespace;          // path of the namespace QEMU shall live in; empty: an empty one of its own
+  std::vector<NetworkDevice> network_devices;
+  DiskConfig scratch;  // becomes LUN 0
+};
+
+// A process that its pid alone does not identify: pids are used again.
+struct ProcessIdentity {
+  pid_t pid = 0;
+  std::uint64_t start_time = 0;  // field 22 of /proc/PID/stat, clock ticks since boot
+};
+
+struct VmInformation {
+  ProcessIdentity process;
+  Accelerator accelerator = Accelerator::kTcg;
+  std::vector<std::string> command_line;
+  std::uint32_t vcpus = 0;         // as the VM has them now
+  std::uint64_t memory_bytes = 0;  // as the VM has it now
+};
+
+// How a VM ended.
+struct VmExit {
+  std::string reason;  // QEMU's own last words, or the signal; one line
+};
+
+// One running VM. Thread safe; calls that change it take turns. Destroying the object closes its descriptors and leaves
+// the VM running: only Kill ends it.
+class Vm {
+ public:
+  virtual ~Vm() = default;
+
+  // Where agent/client connects to the guest's agent.
+  [[nodiscard]] virtual std::string agent_socket() const = 0;
+  [[nodiscard]] virtual StatusOr<VmInformation> Information(const Context& context) = 0;
+
+  // Plugs a disk in; the LUN of the one SCSI controller at which the guest finds it. ENOSPC-like exhaustion of LUNs is
+  // RESOURCE_EXHAUSTED.
+  virtual StatusOr<std::uint32_t> AttachDisk(const Context& context, const DiskConfig& disk) = 0;
+  // Takes it away and closes its files. OK if there is no such LUN. The guest must have unmounted it.
+  virtual Status DetachDisk(const Context& context, std::uint32_t lun) = 0;
+  // LUNs in use, without the scratch disk's; after Recover too.
+  [[nodiscard]] virtual StatusOr<std::vector<std::uint32_t>> AttachedDisks(const Context& context) = 0;
+
+  // `callback` is called once, on a thread of hypervisor/'s, as soon as the VM's process has ended: at once if it has.
+  // It must not block nor destroy the Vm. Only one callback is kept.
+  virtual void OnExit(std::function<void(const VmExit&)> callback) = 0;
+  [[nodiscard]] virtual bool alive() const = 0;
+
+  // Kills the VM's process and waits until it is gone and reaped. OK if it is gone already.
+  virtual Status Kill(const Context& context) = 0;
+  // The end of what the guest's kernel wrote to its console, at most 64 KiB; for error messages and debugging.
+  [[nodiscard]] virtual std::string ConsoleTail(const Context& context) = 0;
+};
+
+class Hypervisor {
+ public:
+  virtual ~Hypervisor() = default;
+
+  [[nodiscard]] virtual AcceleratorProbe accelerator() const = 0;
+  // "7.2.22", of the binary that will be used.
+  [[nodiscard]] virtual StatusOr<std::string> Version(const Context& context) = 0;
+
+  // Starts a VM and returns when its guest's first instruction has run; the agent comes up later. On failure nothing is
+  // left over. The identity of the process is in state_directory before the process can do anything, so that a caller
+  // which dies during this call finds it again by Recover.
+  virtual StatusOr<std::unique_ptr<Vm>> Start(const Context& context, VmConfig config) = 0;
+
+  // The VM that an earlier process started with this directory. NOT_FOUND if it does not live any more, or was never
+  // whole; then nothing of it is running.
+  virtual StatusOr<std::unique_ptr<Vm>> Recover(const Context& context, const std::string& state_directory) = 0;
+
+  // Ends whatever was started with this directory, whole or not, and returns when it is gone. OK if nothing was.
+  virtual Status Destroy(const Context& context, const std::string& state_directory) = 0;
+};
+
+}  // namespace husk::hypervisor
+
+#endif  // HUSK_HYPERVISOR_HYPERVISOR_H_

@@ -1,0 +1,84 @@
+// The life of pods and containers: what the CRI's RuntimeService is made of.
+#ifndef HUSK_SANDBOX_RUNTIME_H_
+#define HUSK_SANDBOX_RUNTIME_H_
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/client/agent_client.h"
+#include "agent/common/context.h"
+#include "agent/common/status.h"
+#include "hypervisor/hypervisor.h"
+#include "images/image_service.h"
+#include "sandbox/network/network.h"
+#include "sandbox/types.h"
+
+namespace husk::sandbox {
+
+// Blocking and thread safe. Operations on one pod take turns; operations on different pods do not wait for each other;
+// reads wait for nobody. Stopping a pod interrupts an operation of it that is under way.
+//
+// A repeated call joins the one in flight, or finds what it did done. Unknown ids: OK for stops and removals, NOT_FOUND
+// for everything else. Ids may be given as unique prefixes.
+class Runtime {
+ public:
+  virtual ~Runtime() = default;
+
+  // Adopts what an earlier process left running, finishes or undoes what it left half done, destroys what belongs to
+  // nobody. Called once, before anything else. What could not be cleaned is reported and tried again by removals.
+  virtual Status Recover(const Context& context) = 0;
+
+  virtual StatusOr<std::string> RunPod(const Context& context, const PodConfig& config) = 0;
+  virtual Status StopPod(const Context& context, const std::string& id) = 0;
+  virtual Status RemovePod(const Context& context, const std::string& id) = 0;
+  virtual StatusOr<PodStatus> GetPod(const std::string& id, bool verbose) = 0;
+  virtual std::vector<PodStatus> ListPods(const PodFilter& filter) = 0;
+
+  virtual StatusOr<std::string> CreateContainer(const Context& context, const std::string& pod_id,
+                                                const ContainerConfig& config) = 0;
+  virtual Status StartContainer(const Context& context, const std::string& id) = 0;
+  // The stop signal, then SIGKILL after `grace`; at once if it is zero. Returns when the container has exited.
+  virtual Status StopContainer(const Context& context, const std::string& id, std::chrono::nanoseconds grace) = 0;
+  virtual Status RemoveContainer(const Context& context, const std::string& id) = 0;
+  virtual StatusOr<ContainerStatus> GetContainer(const std::string& id, bool verbose) = 0;
+  virtual std::vector<ContainerStatus> ListContainers(const ContainerFilter& filter) = 0;
+
+  // timeout zero: none. DEADLINE_EXCEEDED after it, the process killed. Each stream is cut at 16 MB.
+  virtual StatusOr<ExecResult> ExecSync(const Context& context, const std::string& id,
+                                        const std::vector<std::string>& command, std::chrono::nanoseconds timeout) = 0;
+  // FAILED_PRECONDITION unless the container runs.
+  virtual Status ReopenContainerLog(const Context& context, const std::string& id) = 0;
+
+  // Lets go of everything and leaves the VMs running, for another process to adopt. Nothing may be called afterwards.
+  virtual void Detach() = 0;
+};
+
+struct RuntimeOptions {
+  std::string root_directory;   // survives a reboot: the store, the template of the scratch disk
+  std::string state_directory;  // below /run: one directory a pod, with sockets; scratch disks are in root_directory
+  uid_t first_user = 400'000;   // QEMU's uids, one a pod, and gids alike
+  std::uint32_t user_count = 20'000;
+  std::uint32_t default_vcpus = 1;
+  std::uint32_t maximum_vcpus = 0;  // 0: the host's CPUs
+  std::uint64_t default_memory_bytes = std::uint64_t{256} << 20;
+  std::uint64_t maximum_memory_bytes = 0;                // 0: the host's memory
+  std::uint64_t scratch_bytes = std::uint64_t{8} << 30;  // sparse
+  std::string cgroup_root = "/husk";                     // for pods without cgroup_parent
+};
+
+// Those borrowed must outlive the runtime.
+struct RuntimeParts {
+  hypervisor::Hypervisor* hypervisor = nullptr;
+  agent::AgentConnector* agents = nullptr;
+  images::ImageService* images = nullptr;
+  Network* network = nullptr;
+};
+
+StatusOr<std::unique_ptr<Runtime>> NewRuntime(const RuntimeOptions& options, const RuntimeParts& parts);
+
+}  // namespace husk::sandbox
+
+#endif  // HUSK_SANDBOX_RUNTIME_H_

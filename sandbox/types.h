@@ -1,0 +1,174 @@
+// Pods and containers in Husk's own words: what cri/ converts from and to the CRI's messages.
+#ifndef HUSK_SANDBOX_TYPES_H_
+#define HUSK_SANDBOX_TYPES_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sandbox/network/network.h"
+
+namespace husk::sandbox {
+
+using StringMap = std::map<std::string, std::string>;
+
+enum class NamespaceMode { kPod, kContainer, kNode, kTarget };
+
+struct NamespaceOptions {
+  NamespaceMode network = NamespaceMode::kPod;
+  NamespaceMode pid = NamespaceMode::kContainer;
+  NamespaceMode ipc = NamespaceMode::kPod;
+  std::string target_container_id;
+};
+
+// Limits in the kernel's terms; 0 or empty: none given.
+struct LinuxResources {
+  std::int64_t cpu_period = 0;  // microseconds
+  std::int64_t cpu_quota = 0;   // microseconds
+  std::int64_t cpu_shares = 0;
+  std::int64_t memory_limit_bytes = 0;
+  std::int64_t oom_score_adjustment = 0;
+  std::string cpuset_cpus;
+  std::string cpuset_mems;
+  StringMap unified;
+  std::int64_t memory_swap_limit_bytes = 0;
+};
+
+struct PodMetadata {
+  std::string name;
+  std::string uid;
+  std::string kubernetes_namespace;
+  std::uint32_t attempt = 0;
+};
+
+struct DnsConfig {
+  std::vector<std::string> servers;
+  std::vector<std::string> searches;
+  std::vector<std::string> options;
+};
+
+struct PodConfig {
+  PodMetadata metadata;
+  std::string hostname;
+  std::string log_directory;
+  DnsConfig dns;
+  std::vector<PortMapping> port_mappings;
+  StringMap labels;
+  StringMap annotations;
+  std::string cgroup_parent;
+  StringMap sysctls;
+  NamespaceOptions namespaces;
+  bool privileged = false;
+  LinuxResources resources;
+  LinuxResources overhead;
+  std::string runtime_handler;
+};
+
+enum class PodState { kReady, kNotReady };
+
+struct PodStatus {
+  std::string id;
+  PodConfig config;
+  PodState state = PodState::kNotReady;
+  std::int64_t created_at = 0;         // nanoseconds since 1970
+  std::vector<std::string> addresses;  // without prefix length; the primary first
+  // For verbose status: facts such as the VM's pid. Values are JSON.
+  StringMap information;
+};
+
+struct ContainerMetadata {
+  std::string name;
+  std::uint32_t attempt = 0;
+};
+
+struct UserSpec {
+  std::optional<std::int64_t> uid;
+  std::optional<std::int64_t> gid;
+  std::string username;
+  std::vector<std::uint32_t> supplemental_gids;
+};
+
+struct SecurityContext {
+  bool privileged = false;
+  std::vector<std::string> add_capabilities;
+  std::vector<std::string> drop_capabilities;
+  std::vector<std::string> add_ambient_capabilities;
+  NamespaceOptions namespaces;
+  UserSpec user;
+  bool readonly_root = false;
+  bool no_new_privileges = false;
+  std::optional<std::vector<std::string>> masked_paths;    // absent: the defaults
+  std::optional<std::vector<std::string>> readonly_paths;  // absent: the defaults
+};
+
+struct ContainerMount {
+  std::string container_path;
+  std::string host_path;
+  bool read_only = false;
+};
+
+struct ContainerConfig {
+  ContainerMetadata metadata;
+  std::string image;       // what to run: a reference or id that ImageService finds
+  std::string user_image;  // as the pod's author wrote it (ImageSpec.user_specified_image)
+  StringMap image_annotations;
+  std::vector<std::string> command;
+  std::vector<std::string> arguments;
+  std::string working_directory;
+  std::vector<std::pair<std::string, std::string>> environment;  // bytes, in order
+  std::vector<ContainerMount> mounts;
+  StringMap labels;
+  StringMap annotations;
+  std::string log_path;  // below the pod's log_directory
+  bool stdin = false;
+  bool stdin_once = false;
+  bool tty = false;
+  LinuxResources resources;
+  SecurityContext security;
+  std::string stop_signal;  // "SIGTERM"; empty: the image's, else SIGTERM
+};
+
+enum class ContainerState { kCreated, kRunning, kExited, kUnknown };
+
+struct ContainerStatus {
+  std::string id;
+  std::string pod_id;
+  ContainerConfig config;
+  ContainerState state = ContainerState::kUnknown;
+  std::int64_t created_at = 0;  // nanoseconds since 1970; 0: not yet
+  std::int64_t started_at = 0;
+  std::int64_t finished_at = 0;
+  std::int32_t exit_code = 0;
+  std::string reason;  // Completed, Error, OOMKilled, StartError, Unknown
+  std::string message;
+  std::string image_id;         // "sha256:..."
+  std::string image_reference;  // the digest form
+  std::string log_path;         // absolute on the host; empty if there is none
+  StringMap information;        // for verbose status; values are JSON
+};
+
+struct PodFilter {
+  std::string id;  // a prefix
+  std::optional<PodState> state;
+  StringMap labels;
+};
+
+struct ContainerFilter {
+  std::string id;      // a prefix
+  std::string pod_id;  // a prefix
+  std::optional<ContainerState> state;
+  StringMap labels;
+};
+
+struct ExecResult {
+  std::string standard_output;
+  std::string standard_error;
+  std::int32_t exit_code = 0;
+};
+
+}  // namespace husk::sandbox
+
+#endif  // HUSK_SANDBOX_TYPES_H_
