@@ -1,0 +1,34 @@
+// The pod's cgroup on the host, in which its QEMU runs. cgroup v1 (every mounted controller) and v2.
+#ifndef HUSK_SANDBOX_HOST_CGROUP_H_
+#define HUSK_SANDBOX_HOST_CGROUP_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/common/context.h"
+#include "agent/common/status.h"
+
+namespace husk::sandbox {
+
+// Thread safe; keeps nothing in memory: everything follows from the two names.
+class HostCgroups {
+ public:
+  virtual ~HostCgroups() = default;
+
+  // Makes <parent>/husk-<pod_id> in every hierarchy, and the parents that are missing; the "cgroup.procs" files that a
+  // process must be written to. `parent` is a cgroupfs path ("/kubepods/burstable/pod1") or a systemd slice
+  // ("kubepods-burstable-pod1.slice", expanded as systemd does). "..": INVALID_ARGUMENT.
+  virtual StatusOr<std::vector<std::string>> Create(const std::string& parent, const std::string& pod_id) = 0;
+  // Removes what Create made: the pod's directory, and the default parent when it is empty, never a parent that the
+  // caller named. Waits within the context while a dying process still holds it. OK if it is not there.
+  virtual Status Remove(const Context& context, const std::string& parent, const std::string& pod_id) = 0;
+};
+
+// `default_parent` is used where parent is empty. `mount_table`: normally /proc/self/mountinfo; tests name their own.
+std::unique_ptr<HostCgroups> NewHostCgroups(const std::string& default_parent,
+                                            const std::string& mount_table = "/proc/self/mountinfo");
+
+}  // namespace husk::sandbox
+
+#endif  // HUSK_SANDBOX_HOST_CGROUP_H_

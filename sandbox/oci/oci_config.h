@@ -1,0 +1,23 @@
+// The OCI runtime configuration that a container's CRI configuration and its image together mean.
+#ifndef HUSK_SANDBOX_OCI_OCI_CONFIG_H_
+#define HUSK_SANDBOX_OCI_OCI_CONFIG_H_
+
+#include <string>
+
+#include "agent/common/status.h"
+#include "images/image_service.h"
+#include "sandbox/types.h"
+
+namespace husk::sandbox {
+
+// config.json for crun in the guest, as bytes. Complete but for root.path and process.user, which the agent fills in.
+// Command and arguments follow Kubernetes' rules (command replaces the entrypoint and drops the image's command;
+// arguments replace the image's command). Environment: the image's, then the config's, PATH if neither has one, HOME
+// left to the agent. No network, IPC or UTS namespace: the pod's are the VM's. Errors: INVALID_ARGUMENT that names the
+// field, such as an image without entrypoint and a config without command.
+StatusOr<std::string> MakeOciConfig(const PodConfig& pod, const std::string& container_id,
+                                    const ContainerConfig& container, const images::ImageRunConfig& image);
+
+}  // namespace husk::sandbox
+
+#endif  // HUSK_SANDBOX_OCI_OCI_CONFIG_H_
