@@ -41,6 +41,7 @@ Status ErrnoStatus(int error, std::string_view doing);
     if (::husk::Status husk_status = (expr); !husk_status.ok()) return ::husk::Annotate(husk_status, doing); \
   } while (false)
 
+// NOLINTBEGIN(bugprone-macro-parentheses): lhs may be a declaration, which parentheses would break
 // HUSK_ASSIGN_OR_RETURN(auto fd, OpenFile(path)): declares or assigns, or returns the error.
 #define HUSK_ASSIGN_OR_RETURN(lhs, expr) HUSK_ASSIGN_OR_RETURN_INNER(HUSK_CONCAT(husk_status_or_, __LINE__), lhs, expr)
 #define HUSK_ASSIGN_OR_RETURN_INNER(tmp, lhs, expr) \
@@ -55,5 +56,6 @@ Status ErrnoStatus(int error, std::string_view doing);
   auto tmp = (expr);                                             \
   if (!tmp.ok()) return ::husk::Annotate(tmp.status(), doing);   \
   lhs = std::move(tmp).value()
+// NOLINTEND(bugprone-macro-parentheses)
 
 #endif  // HUSK_AGENT_COMMON_STATUS_H_

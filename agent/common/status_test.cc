@@ -13,7 +13,7 @@ Status Fail(bool annotate) {
   return absl::OkStatus();
 }
 
-StatusOr<int> PlusOne(StatusOr<int> input) {
+StatusOr<int> PlusOne(const StatusOr<int>& input) {
   HUSK_ASSIGN_OR_RETURN_DOING(const int value, input, "count");
   return value + 1;
 }
