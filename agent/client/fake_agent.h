@@ -68,7 +68,7 @@ class FakeGuest {
   void SetChannelDown(bool down);
   // The guest starts anew: another boot id, no containers, not configured.
   void Reboot();
-  // Sees each answer to Poll before the caller does: for what a hostile guest would say.
+  // Changes each answer to Poll before the caller sees it: for what a hostile guest would say. Must not call the guest.
   void SetPollFilter(std::function<void(v1::PollResponse&)> filter);
 
   // ---- what was asked of it ----------------------------------------------------------------------------------------
@@ -94,6 +94,7 @@ class FakeGuest {
 
  private:
   friend class FakeAgentClient;
+  friend class FakeAgentConnector;
   struct State;
   const std::unique_ptr<State> state_;
 };
