@@ -1,0 +1,59 @@
+"""Fixtures of the end-to-end tests. Each test file has a huskd of its own; the registry's images are made here."""
+
+import shutil
+import tempfile
+
+import pytest
+
+from harness.daemon import Huskd
+from harness.registry import RegistryServer
+
+# Every test file's own instance number: bridges and subnets stay apart from those of a run that died.
+INSTANCE = {"test_pod": 1, "test_refusals": 2, "test_restart": 3, "test_vm_death": 4, "test_leftovers": 5,
+            "test_boot_storm": 6, "test_fault_points": 7}
+
+
+@pytest.fixture(scope="session")
+def registry():
+    directory = tempfile.mkdtemp(prefix="husk-registry-", dir="/var/tmp")
+    server = None
+    try:
+        server = RegistryServer(directory)
+        yield server
+    finally:
+        if server is not None:
+            server.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def huskd(request):
+    """A running huskd. A module changes its configuration by a dictionary HUSKD_CONFIGURATION."""
+    name = request.module.__name__
+    daemon = Huskd(INSTANCE[name], **getattr(request.module, "HUSKD_CONFIGURATION", {}))
+    request.module.huskd_instance = daemon
+    try:
+        daemon.start()
+        yield daemon
+    finally:
+        failed = request.session.testsfailed
+        if failed:
+            print(f"\n--- the end of huskd's log\n{daemon.log_tail(150)}")
+        left = daemon.remove_everything()
+    assert not left, "\n".join(left)
+
+
+@pytest.fixture(scope="module")
+def image(registry, huskd):
+    """The sample image, pulled."""
+    reference = registry.push("husk/sample")
+    huskd.pull(reference)
+    return reference
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    daemon = getattr(item.module, "huskd_instance", None)
+    if report.failed and daemon is not None:
+        report.sections.append(("the end of huskd's log", daemon.log_tail()))

@@ -1,0 +1,79 @@
+"""What a huskd instance has on the host, counted from outside: from /proc, /sys and the file system alone."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+
+CGROUPS = pathlib.Path("/sys/fs/cgroup")
+
+
+def read_text(path):
+    try:
+        return pathlib.Path(path).read_text(errors="replace")
+    except OSError:  # a process or a cgroup that has just gone
+        return ""
+
+
+def process_ids():
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def command_line(pid):
+    return read_text(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
+
+
+def start_time(pid):
+    """Clock ticks since boot, or None: with the pid it names a process for good."""
+    fields = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return int(fields[19]) if len(fields) > 19 else None
+
+
+def state(pid):
+    fields = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return fields[0] if fields else None
+
+
+def open_files(pid):
+    """What the descriptors of a process are, without the numbers that tell one socket from another; sorted."""
+    result = []
+    directory = f"/proc/{pid}/fd"
+    for name in os.listdir(directory):
+        try:
+            target = os.readlink(f"{directory}/{name}")
+        except OSError:
+            continue
+        result.append(re.sub(r"\[\d+\]", "", target))
+    return sorted(result)
+
+
+def links():
+    """Names of network interfaces of this namespace."""
+    output = subprocess.run(["ip", "-json", "link"], check=True, capture_output=True, text=True).stdout
+    return {link["ifname"] for link in json.loads(output)}
+
+
+def mounts():
+    return {line.split()[4] for line in read_text("/proc/self/mountinfo").splitlines()}
+
+
+def firewall_rules():
+    """iptables rules and chains, without their counters."""
+    result = subprocess.run(["iptables-save"], check=False, capture_output=True, text=True)
+    return {line for line in result.stdout.splitlines() if line.startswith("-A") or
+            (line.startswith(":") and " - " in line)} if result.returncode == 0 else set()
+
+
+def cgroups(part):
+    """Directories of all hierarchies whose path below the hierarchy contains `part`."""
+    found = set()
+    for directory, _, _ in os.walk(CGROUPS):
+        if part in directory:
+            found.add(directory)
+    return found
+
+
+def tree(directory):
+    directory = pathlib.Path(directory)
+    return {str(path) for path in directory.rglob("*")} if directory.exists() else set()

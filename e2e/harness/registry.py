@@ -1,0 +1,57 @@
+"""Debian's docker-registry on a free loopback port, with images made here."""
+
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "deploy"))
+
+import sample_image  # noqa: E402  (deploy/ is no package)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class RegistryServer:
+    """A running registry. Images live below `directory`, which is the caller's to remove."""
+
+    def __init__(self, directory):
+        self.directory = pathlib.Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.address = f"127.0.0.1:{free_port()}"
+        self.log_path = self.directory / "registry.log"
+        config = self.directory / "config.yml"
+        config.write_text(
+            "version: 0.1\n"
+            "log: {level: warn}\n"
+            f"storage: {{filesystem: {{rootdirectory: {self.directory}/data}}, delete: {{enabled: true}}}}\n"
+            f"http: {{addr: '{self.address}'}}\n")
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(["docker-registry", "serve", str(config)], stdin=subprocess.DEVNULL,
+                                            stdout=log, stderr=log)
+        self.client = sample_image.Registry(self.address)
+        try:
+            self.client.wait_until_ready()
+        except OSError as error:
+            self.stop()
+            raise RuntimeError(f"docker-registry did not start: {self.log_path.read_text()}") from error
+
+    def push(self, repository, tag="latest", layers=None, **run_config):
+        """Pushes an image (by default the sample one) and returns its reference. run_config: Cmd=[...], User="..."."""
+        run_config.setdefault("Env", ["PATH=/usr/bin:/bin"])
+        self.client.push_image(repository, tag, layers or sample_image.sample_layers(), run_config)
+        return f"{self.address}/{repository}:{tag}"
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
