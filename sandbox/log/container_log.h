@@ -31,13 +31,16 @@ class ContainerLog {
  public:
   virtual ~ContainerLog() = default;
 
-  // Takes the next bytes of a stream; `offset` is that of data's first byte, bytes before the stream's stored offset
-  // are skipped, a gap is an error. Whole lines are written at once; the rest of an unfinished line is not kept: it
-  // comes again with the next call, from stored_offset() on. A line is cut into P records of 16384 bytes. `end`: the
-  // stream is over, and a last line without a newline is written. `now`: nanoseconds since 1970.
+  // Takes the next bytes of a stream; `offset` is that of data's first byte. Bytes before next_offset() are skipped, a
+  // gap is OUT_OF_RANGE. Whole lines are written at once; the rest of an unfinished line is kept in memory, at most
+  // 16384 bytes, and not counted as stored. A longer line is cut into P records of 16384 bytes. `end`: the stream is
+  // over; a last line without a newline is written as a P record, as containerd does, which tells it from one with.
+  // `now`: nanoseconds since 1970. On failure (a full disk) nothing of this call is in the log, and it may be repeated.
   virtual Status Append(LogStream stream, std::uint64_t offset, std::string_view data, bool end, std::int64_t now) = 0;
 
-  // The stream's first byte that is not in the log: what may be acknowledged to the agent.
+  // The stream's first byte that Append has not taken yet: where to read on.
+  [[nodiscard]] virtual std::uint64_t next_offset(LogStream stream) const = 0;
+  // The stream's first byte that is not in the log: what may be acknowledged to the agent. At most next_offset().
   [[nodiscard]] virtual std::uint64_t stored_offset(LogStream stream) const = 0;
 
   // After the kubelet renamed the file: goes on in a new one of the old name.
@@ -50,8 +53,9 @@ class ContainerLog {
 // are made. Absolute paths, "..", symlinks anywhere below the directory and files that are not regular are refused with
 // INVALID_ARGUMENT that names the path (O_NOFOLLOW, openat2 RESOLVE_BENEATH|NO_SYMLINKS). File mode 0640.
 //
-// With a checkpoint that names a file: finds it by inode (it may have been renamed by the kubelet since, within its
-// directory), reads back what follows the checkpoint, and goes on, in the file at log_path.
+// With a checkpoint that names a file: finds it by inode (the kubelet may have renamed it since, within its directory),
+// reads back what follows the checkpoint, and goes on, in the file at log_path. Without one: goes on at the end of
+// what is there, with both offsets 0. Store the checkpoint of a new log before the container can write.
 StatusOr<std::unique_ptr<ContainerLog>> OpenContainerLog(const std::string& log_directory, const std::string& log_path,
                                                          const LogCheckpoint& checkpoint);
 
