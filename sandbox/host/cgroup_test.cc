@@ -1,0 +1,193 @@
+#include "sandbox/host/cgroup.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>  // NOLINT(modernize-deprecated-headers): kill is POSIX's
+#include <stdlib.h>  // NOLINT(modernize-deprecated-headers): mkdtemp is POSIX's
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace husk::sandbox {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+Context Soon() {
+  return Context::Background().WithTimeout(std::chrono::seconds(60));
+}
+
+// Directories that look like two v1 hierarchies, a named one and a v2 tree.
+class CgroupTree : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = testing::TempDir() + "/cgroups-XXXXXX";
+    root_ = mkdtemp(name.data());
+    std::ofstream table(root_ + "/mountinfo");
+    int id = 10;
+    const auto mount = [&](const std::string& at, const std::string& type, const std::string& options) {
+      fs::create_directories(root_ + at);
+      table << id++ << " 1 0:1 / " << root_ << at << " rw - " << type << " x rw," << options << "\n";
+    };
+    mount("/cpu", "cgroup", "cpu,cpuacct");
+    mount("/again", "cgroup", "cpu,cpuacct");
+    mount("/memory", "cgroup", "memory");
+    mount("/systemd", "cgroup", "name=systemd");
+    mount("/unified", "cgroup2", "nsdelegate");
+    table.close();
+    cgroups_ = NewHostCgroups("/husk", root_ + "/mountinfo");
+  }
+  void TearDown() override { fs::remove_all(root_); }
+
+  [[nodiscard]] std::vector<std::string> Left(const std::string& hierarchy) const {
+    std::vector<std::string> left;
+    for (const auto& entry : fs::recursive_directory_iterator(root_ + hierarchy)) {
+      left.push_back(fs::relative(entry.path(), root_ + hierarchy).string());
+    }
+    return left;
+  }
+
+  std::string root_;
+  std::unique_ptr<HostCgroups> cgroups_;
+};
+
+TEST_F(CgroupTree, MakesOneGroupInEachHierarchyWithControllersAndInV2) {
+  const auto files = cgroups_->Create("", "pod1");
+  ASSERT_TRUE(files.ok()) << files.status();
+  EXPECT_THAT(*files,
+              ElementsAre(root_ + "/cpu/husk/husk-pod1/cgroup.procs", root_ + "/memory/husk/husk-pod1/cgroup.procs",
+                          root_ + "/unified/husk/husk-pod1/cgroup.procs"));
+  EXPECT_TRUE(fs::is_directory(root_ + "/unified/husk/husk-pod1"));
+  EXPECT_TRUE(cgroups_->Create("", "pod1").ok()) << "a retry finds it made";
+  ASSERT_TRUE(cgroups_->Create("", "pod2").ok());
+
+  EXPECT_TRUE(cgroups_->Remove(Soon(), "", "pod1").ok());
+  EXPECT_TRUE(fs::is_directory(root_ + "/cpu/husk/husk-pod2")) << "another pod keeps the default parent";
+  EXPECT_TRUE(cgroups_->Remove(Soon(), "", "pod2").ok());
+  EXPECT_TRUE(cgroups_->Remove(Soon(), "", "pod2").ok());
+  for (const char* hierarchy : {"/cpu", "/memory", "/unified", "/systemd", "/again"}) {
+    EXPECT_THAT(Left(hierarchy), IsEmpty());
+  }
+}
+
+TEST_F(CgroupTree, ANamedParentStays) {
+  ASSERT_TRUE(cgroups_->Create("/kubepods/burstable/pod7/", "a").ok());
+  EXPECT_TRUE(fs::is_directory(root_ + "/memory/kubepods/burstable/pod7/husk-a"));
+  ASSERT_TRUE(cgroups_->Remove(Soon(), "/kubepods/burstable/pod7", "a").ok());
+  EXPECT_FALSE(fs::exists(root_ + "/memory/kubepods/burstable/pod7/husk-a"));
+  EXPECT_TRUE(fs::is_directory(root_ + "/memory/kubepods/burstable/pod7"));
+}
+
+TEST_F(CgroupTree, ExpandsSlicesAsSystemdDoes) {
+  ASSERT_TRUE(cgroups_->Create("kubepods-burstable-pod1.slice", "a").ok());
+  EXPECT_TRUE(
+      fs::is_directory(root_ + "/cpu/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/husk-a"));
+  ASSERT_TRUE(cgroups_->Create("-.slice", "b").ok());
+  EXPECT_TRUE(fs::is_directory(root_ + "/cpu/husk-b"));
+  for (const char* bad : {"-a.slice", "a--b.slice", "a-.slice", ".slice"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(cgroups_->Create(bad, "a").status())) << bad;
+  }
+}
+
+TEST_F(CgroupTree, RefusesPathsThatLeaveTheTree) {
+  for (const char* bad : {"/a/../b", "..", "/..", "./a", "/a/."}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(cgroups_->Create(bad, "a").status())) << bad;
+    EXPECT_TRUE(absl::IsInvalidArgument(cgroups_->Remove(Soon(), bad, "a"))) << bad;
+  }
+  EXPECT_TRUE(absl::IsInvalidArgument(cgroups_->Create("", "../x").status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(cgroups_->Create("", "").status()));
+}
+
+TEST_F(CgroupTree, AFailureInOneHierarchyLeavesNothingInTheOthers) {
+  fs::remove(root_ + "/unified");
+  std::ofstream(root_ + "/unified") << "not a directory";
+  EXPECT_FALSE(cgroups_->Create("/p", "a").ok());
+  EXPECT_FALSE(fs::exists(root_ + "/cpu/p/husk-a"));
+  EXPECT_FALSE(fs::exists(root_ + "/memory/p/husk-a"));
+}
+
+TEST_F(CgroupTree, RemovingTheDefaultParentDoesNotDisturbOthersWhoNeedIt) {
+  std::vector<std::thread> threads;
+  threads.reserve(4);
+  for (int thread = 0; thread < 4; ++thread) {
+    threads.emplace_back([this, thread] {
+      for (int round = 0; round < 50; ++round) {
+        const std::string id = absl::StrCat("t", thread, "-", round);
+        EXPECT_TRUE(cgroups_->Create("", id).ok());
+        EXPECT_TRUE(cgroups_->Remove(Soon(), "", id).ok());
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_THAT(Left("/cpu"), IsEmpty());
+}
+
+TEST(Cgroup, WithoutAnyHierarchyFails) {
+  EXPECT_TRUE(absl::IsFailedPrecondition(NewHostCgroups("/husk", "/dev/null")->Create("", "a").status()));
+}
+
+// The groups of this machine, with a process of ours inside.
+class RealCgroup : public testing::Test {
+ protected:
+  void SetUp() override {
+    parent_ = absl::StrCat("/husk-test-", getpid());
+    cgroups_ = NewHostCgroups(parent_);
+    files_ = cgroups_->Create("", "real");
+    if (absl::IsFailedPrecondition(files_.status())) GTEST_SKIP() << files_.status();
+    ASSERT_TRUE(files_.ok()) << files_.status();
+    child_ = fork();
+    if (child_ == 0) {
+      pause();
+      _exit(0);
+    }
+  }
+  void TearDown() override {
+    EndChild();
+    EXPECT_TRUE(cgroups_->Remove(Soon(), "", "real").ok());
+  }
+  void EndChild() {
+    if (child_ <= 0) return;
+    kill(child_, SIGKILL);
+    waitpid(child_, nullptr, 0);
+    child_ = -1;
+  }
+
+  std::string parent_;
+  std::unique_ptr<HostCgroups> cgroups_;
+  StatusOr<std::vector<std::string>> files_;
+  pid_t child_ = -1;
+};
+
+TEST_F(RealCgroup, TakesAProcessAndGoesWhenItHasEnded) {
+  ASSERT_THAT(*files_, testing::Not(IsEmpty()));
+  for (const std::string& file : *files_) {
+    std::ofstream(file) << child_ << std::flush;
+    std::ifstream inside(file);
+    pid_t pid = 0;
+    inside >> pid;
+    EXPECT_EQ(pid, child_) << file;
+  }
+
+  // A group with a living process is not removed, and the message says who is there.
+  const Status held = cgroups_->Remove(Context::Background().WithTimeout(std::chrono::milliseconds(50)), "", "real");
+  EXPECT_TRUE(absl::IsDeadlineExceeded(held)) << held;
+  EXPECT_TRUE(absl::StrContains(held.message(), absl::StrCat(child_))) << held;
+
+  std::thread removal([this] { EXPECT_TRUE(cgroups_->Remove(Soon(), "", "real").ok()); });
+  EndChild();
+  removal.join();
+  for (const std::string& file : *files_) {
+    EXPECT_FALSE(fs::exists(fs::path(file).parent_path().parent_path())) << file;
+  }
+}
+
+}  // namespace
+}  // namespace husk::sandbox
