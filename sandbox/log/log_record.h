@@ -1,0 +1,32 @@
+// One line of a container's log file, as bytes.
+#ifndef HUSK_SANDBOX_LOG_LOG_RECORD_H_
+#define HUSK_SANDBOX_LOG_LOG_RECORD_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "sandbox/log/container_log.h"
+
+namespace husk::sandbox {
+
+// The longest content of a record: what the kubelet and its log readers are used to.
+inline constexpr std::size_t kMaximumRecordContent = 16384;
+
+// Appends "<now> stdout|stderr F|P <content>\n" to `out`. `content` has no newline.
+void AppendRecord(std::string& out, LogStream stream, bool partial, std::string_view content, std::int64_t now);
+
+struct ParsedRecord {
+  LogStream stream = LogStream::kStdout;
+  // Bytes of the stream that it stands for: its content, and the newline of a full record.
+  std::uint64_t stream_bytes = 0;
+};
+
+// `line` is without its newline. nullopt if it is no record of ours.
+std::optional<ParsedRecord> ParseRecord(std::string_view line);
+
+}  // namespace husk::sandbox
+
+#endif  // HUSK_SANDBOX_LOG_LOG_RECORD_H_
