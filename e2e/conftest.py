@@ -10,7 +10,7 @@ from harness.registry import RegistryServer
 
 # Every test file's own instance number: bridges and subnets stay apart from those of a run that died.
 INSTANCE = {"test_pod": 1, "test_refusals": 2, "test_restart": 3, "test_vm_death": 4, "test_leftovers": 5,
-            "test_boot_storm": 6, "test_fault_points": 7}
+            "test_boot_storm": 6}
 
 
 @pytest.fixture(scope="session")

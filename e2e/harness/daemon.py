@@ -21,13 +21,13 @@ PATIENCE = 120.0
 
 
 def eventually(check, what, seconds=PATIENCE, interval=0.05):
-    """Returns the first true value of check(). `what` completes "waited in vain for ..."."""
+    """Returns the first true value of check(). `what` completes "waited in vain for ...": text, or what makes it."""
     deadline = time.monotonic() + seconds
     while True:
         value = check()
         if value:
             return value
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for {what}"
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for {what() if callable(what) else what}"
         time.sleep(interval)
 
 
@@ -129,8 +129,15 @@ class Huskd:
             ' "ipMasq": true, "ipam": {"type": "host-local", "dataDir": "%s", "ranges": [[{"subnet":'
             ' "10.214.%d.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}\n'
             % (self.bridge, self.bridge, self.network_data, number))
-        configuration = {"version": 1}
-        configuration.update(more)
+        configuration = {
+            "version": 1,
+            "log": {"level": "debug"},
+            "vm": {"first_user": 500000 + 1000 * number, "user_count": 1000},
+            "network": {"cni_configuration_directory": str(network)},
+            "cgroup": {"root": self.cgroup_root},
+        }
+        for section, values in more.items():
+            configuration[section].update(values)
         return configuration
 
     @property

@@ -1,0 +1,56 @@
+"""kill -9 of a pod's QEMU: the pod shows it at once, the other pod notices nothing. Three pods are booted."""
+
+import os
+import signal
+
+import grpc
+import pytest
+
+from harness import host
+from harness.daemon import eventually
+
+
+def machine_of(huskd, pod):
+    found = [pid for pid in huskd.vm_processes()
+             if pod.id in host.read_text(f"/proc/{pid}/cgroup") or pod.id in host.command_line(pid)]
+    assert len(found) == 1, f"QEMU of {pod.id}: {found}"
+    return found[0]
+
+
+def test_killed_vm(huskd, image):
+    victim, witness = huskd.run_pod("victim"), huskd.run_pod("witness")
+    counting = ["/bin/sh", "-c", "n=0; while :; do echo $n; n=$((n+1)); sleep 0.1; done"]
+    ended = victim.run("ended", image, ["/bin/sh", "-c", "exit 5"])
+    assert ended.wait().exit_code == 5
+    running = victim.run("running", image, ["/bin/sleep", "100000"])
+    created = victim.create("created", image, ["/bin/sleep", "100000"])
+    counter = witness.run("counter", image, counting)
+    counter.wait_for_log("5\n")
+
+    os.kill(machine_of(huskd, victim), signal.SIGKILL)
+    # "Within a second" of an idle host; a limit in a test is for what never comes.
+    eventually(lambda: victim.state() == "SANDBOX_NOTREADY", "the pod to be NOTREADY", interval=0.02)
+    eventually(lambda: running.state() == "CONTAINER_EXITED", "the container to be EXITED", interval=0.02)
+
+    status = running.status()
+    assert status.exit_code != 0
+    assert status.finished_at >= status.started_at
+    assert ended.status().exit_code == 5
+    with pytest.raises(grpc.RpcError):
+        running.execute("/bin/true")
+    with pytest.raises(grpc.RpcError):
+        created.start()
+
+    lines = len(counter.log().splitlines())
+    assert witness.state() == "SANDBOX_READY"
+    eventually(lambda: len(counter.log().splitlines()) >= lines + 5, "the other pod to write on")
+    assert counter.execute("/bin/echo", "well")[:2] == (0, "well\n")
+
+    victim.remove()
+    assert [pod.id for pod in huskd.pods()] == [witness.id]
+    again = huskd.run_pod("victim", attempt=1)
+    assert again.run("again", image, ["/bin/true"]).wait().exit_code == 0
+    again.remove()
+    witness.remove()
+    assert huskd.pods() == []
+    assert huskd.vm_processes() == []
