@@ -1,0 +1,180 @@
+#include "agent/guest/channel.h"
+
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "agent/proto/agent.pb.h"
+#include "agent/proto/channel.h"
+
+namespace husk::agent {
+namespace {
+
+constexpr std::string_view kService = "husk.agent.v1.Agent";
+
+}  // namespace
+
+std::optional<ChannelDecoder::Event> ChannelDecoder::Begin(std::size_t marker) {
+  raw_.erase(0, marker);
+  // Half a marker's nonce: the old connection is over, the new one not complete yet.
+  connected_ = false;
+  if (raw_.size() < kChannelMarker.size() + kChannelNonceSize) return std::nullopt;
+  nonce_ = raw_.substr(kChannelMarker.size(), kChannelNonceSize);
+  raw_.erase(0, kChannelMarker.size() + kChannelNonceSize);
+  connected_ = true;
+  position_ = 0;
+  frames_ = ttrpc::Decoder();
+  return Event{.connected = true, .nonce = nonce_, .request = std::nullopt};
+}
+
+std::optional<ChannelDecoder::Event> ChannelDecoder::Next() {
+  for (;;) {
+    if (connected_) {
+      auto frame = frames_.Next();
+      if (!frame.ok()) {
+        connected_ = false;
+      } else if (frame->has_value()) {
+        return Event{.connected = false, .nonce = "", .request = std::move(*frame)};
+      }
+    }
+    if (raw_.empty()) return std::nullopt;
+    const std::size_t marker = raw_.find(kChannelMarker);
+    if (marker == 0) return Begin(0);
+    // A marker may be cut: keep what could be its beginning.
+    std::size_t usable = marker;
+    if (marker == std::string::npos) {
+      usable = raw_.size();
+      for (std::size_t tail = std::min(kChannelMarker.size() - 1, raw_.size()); tail > 0; --tail) {
+        if (raw_.ends_with(kChannelMarker.substr(0, tail))) {
+          usable -= tail;
+          break;
+        }
+      }
+    }
+    if (usable == 0) return std::nullopt;
+    if (connected_) {
+      MaskChannelBytes(nonce_, position_, raw_.data(), usable);
+      position_ += usable;
+      frames_.Append(std::string_view(raw_).substr(0, usable));
+    }
+    raw_.erase(0, usable);
+  }
+}
+
+Channel::Channel(EventLoop& loop, UniqueFd port, Handler handler, std::function<void()> disconnected)
+    : loop_(loop), port_(std::move(port)), handler_(std::move(handler)), disconnected_(std::move(disconnected)) {}
+
+Channel::~Channel() {
+  loop_.Unwatch(port_.get());
+}
+
+Status Channel::Start() {
+  // Edge-triggered: a port without a host shows EPOLLHUP all the time.
+  return loop_.Watch(port_.get(), EPOLLIN | EPOLLOUT | EPOLLET, [this](std::uint32_t events) { Ready(events); });
+}
+
+void Channel::Ready(std::uint32_t events) {
+  WriteQueue();
+  ReadAll();
+  if ((events & EPOLLHUP) != 0) Forget();
+}
+
+void Channel::ReadAll() {
+  std::array<char, 65536> buffer;  // NOLINT: read() fills it
+  while (queued_ < kMaximumQueued) {
+    const ssize_t count = read(port_.get(), buffer.data(), buffer.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return;
+    decoder_.Append(std::string_view(buffer.data(), static_cast<std::size_t>(count)));
+    Dispatch();
+  }
+}
+
+void Channel::Dispatch() {
+  while (auto event = decoder_.Next()) {
+    if (event->connected) {
+      Begin(event->nonce);
+    } else {
+      Request(*event->request);
+    }
+  }
+}
+
+void Channel::Forget() {
+  ++connection_;
+  requests_ = 0;
+  // A frame that is half written has to stay half: the host finds the next connection by its marker and nonce.
+  queue_.clear();
+  queued_ = 0;
+  written_ = 0;
+  disconnected_();
+}
+
+void Channel::Begin(const std::string& nonce) {
+  Forget();
+  Queue(std::string(kChannelMarker) + nonce);
+}
+
+void Channel::Request(const ttrpc::Frame& frame) {
+  v1::RpcRequest request;
+  const std::uint64_t connection = connection_;
+  const std::uint32_t stream = frame.stream_id;
+  ++requests_;
+  Answer answer = [this, connection, stream](const StatusOr<std::string>& outcome) {
+    Respond(connection, stream, outcome);
+  };
+  if (frame.type != ttrpc::MessageType::kRequest || !request.ParseFromString(frame.payload)) {
+    answer(absl::InvalidArgumentError("not a ttrpc request"));
+  } else if (request.service() != kService) {
+    answer(absl::UnimplementedError(absl::StrCat("unknown service ", request.service())));
+  } else if (requests_ > kMaximumRequests) {
+    answer(absl::ResourceExhaustedError("too many requests without answer"));
+  } else {
+    handler_(request.method(), request.payload(), std::move(answer));
+  }
+}
+
+void Channel::Respond(std::uint64_t connection, std::uint32_t stream, const StatusOr<std::string>& outcome) {
+  if (connection != connection_) return;
+  --requests_;
+  v1::RpcResponse response;
+  if (outcome.ok()) {
+    response.set_payload(*outcome);
+  } else {
+    response.mutable_status()->set_code(static_cast<std::int32_t>(outcome.status().code()));
+    // Output of programs may be anything; proto3 strings are UTF-8 or the host refuses the whole answer.
+    std::string message(outcome.status().message());
+    std::replace_if(message.begin(), message.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; }, '?');
+    response.mutable_status()->set_message(message);
+  }
+  Queue(ttrpc::Encode({.stream_id = stream,
+                       .type = ttrpc::MessageType::kResponse,
+                       .flags = 0,
+                       .payload = response.SerializeAsString()}));
+}
+
+void Channel::Queue(std::string bytes) {
+  queued_ += bytes.size();
+  queue_.push_back(std::move(bytes));
+  WriteQueue();
+}
+
+void Channel::WriteQueue() {
+  while (!queue_.empty()) {
+    const std::string& front = queue_.front();
+    const ssize_t count = write(port_.get(), front.data() + written_, front.size() - written_);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return;
+    written_ += static_cast<std::size_t>(count);
+    if (written_ < front.size()) continue;
+    queued_ -= front.size();
+    queue_.pop_front();
+    written_ = 0;
+  }
+}
+
+}  // namespace husk::agent

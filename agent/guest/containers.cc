@@ -1,0 +1,321 @@
+#include "agent/guest/containers.h"
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "agent/guest/cgroup.h"
+#include "agent/guest/files.h"
+#include "agent/guest/oci_bundle.h"
+#include "agent/guest/user_lookup.h"
+
+namespace husk::agent {
+namespace {
+
+constexpr std::size_t kMaximumIdLength = 128;
+constexpr auto kRemovalPatience = std::chrono::seconds(60);
+
+Status UnknownContainer(const std::string& id) {
+  return absl::NotFoundError(absl::StrCat("no container ", id));
+}
+
+}  // namespace
+
+Status CheckId(const std::string& id) {
+  const bool good = !id.empty() && id.size() <= kMaximumIdLength && id[0] != '.' && id[0] != '-' &&
+                    std::all_of(id.begin(), id.end(), [](char c) {
+                      return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+                             c == '.' || c == '-';
+                    });
+  if (!good) return absl::InvalidArgumentError("an id has to be 1 to 128 of the characters a-z, A-Z, 0-9, _ . -");
+  return absl::OkStatus();
+}
+
+std::int64_t NowNanoseconds() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+void MarkStarted(Process& process, pid_t pid) {
+  process.starting = false;
+  process.status.set_state(v1::RUNNING);
+  process.status.set_pid(static_cast<std::uint32_t>(pid));
+  process.status.set_started_at(NowNanoseconds());
+}
+
+void MarkFailed(Process& process, const Status& why) {
+  process.starting = false;
+  process.start_status = why;
+  process.status.set_state(v1::EXITED);
+  process.status.set_exit_code(128);
+  std::string words(why.message());
+  std::replace_if(words.begin(), words.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; }, '?');
+  process.status.set_start_error(words);
+  process.status.set_finished_at(NowNanoseconds());
+  process.io.Close();
+}
+
+void MarkExited(Process& process, int exit_code, bool oom_killed) {
+  process.status.set_state(v1::EXITED);
+  process.status.set_exit_code(exit_code);
+  process.status.set_oom_killed(oom_killed);
+  process.status.set_finished_at(NowNanoseconds());
+  process.io.standard_input().Close();
+}
+
+Containers::Containers(EventLoop& loop, Children& children, Crun& crun, ContainerRoots& roots, Places places,
+                       std::function<void()> changed)
+    : loop_(loop),
+      children_(children),
+      crun_(crun),
+      roots_(roots),
+      places_(std::move(places)),
+      changed_(std::move(changed)) {}
+
+Containers::Container* Containers::FindContainer(const std::string& id) {
+  const auto found = containers_.find(id);
+  return found == containers_.end() ? nullptr : found->second.get();
+}
+
+std::string Containers::Cgroup(const std::string& id) const {
+  return absl::StrCat(places_.cgroup_root, "/husk/", id);
+}
+
+std::string Containers::Bundle(const std::string& id) const {
+  return absl::StrCat(places_.bundles, "/", id);
+}
+
+Process* Containers::Find(const std::string& container_id, const std::string& exec_id) {
+  Container* const container = FindContainer(container_id);
+  if (container == nullptr || container->creating) return nullptr;
+  if (exec_id.empty()) return &container->process;
+  const auto exec = container->execs.find(exec_id);
+  return exec == container->execs.end() ? nullptr : &exec->second->process;
+}
+
+v1::ListProcessesResponse Containers::List() const {
+  v1::ListProcessesResponse response;
+  const auto add = [&response](const Process& process) {
+    v1::ProcessStatus& status = *response.add_processes();
+    status = process.status;
+    status.set_stdout_offset(process.io.standard_output().buffer().acknowledged());
+    status.set_stderr_offset(process.io.standard_error().buffer().acknowledged());
+  };
+  for (const auto& [id, container] : containers_) {
+    if (container->creating) continue;
+    add(container->process);
+    for (const auto& [exec_id, exec] : container->execs) add(exec->process);
+  }
+  return response;
+}
+
+void Containers::ForgetWriters() {
+  for (const auto& [id, container] : containers_) {
+    container->process.io.standard_input().ForgetWaiting();
+    for (const auto& [exec_id, exec] : container->execs) exec->process.io.standard_input().ForgetWaiting();
+  }
+}
+
+void Containers::Create(const v1::ContainerSpec& spec, Done<v1::CreateContainerResponse> done) {
+  if (const Status valid = CheckId(spec.id()); !valid.ok()) return done(valid);
+  const std::string id = spec.id();
+  const auto answer = [this, id, done](const Status& status) {
+    if (!status.ok()) return done(status);
+    done(FindContainer(id)->created);
+  };
+  if (Container* const present = FindContainer(id)) {
+    if (present->removing) return done(absl::UnavailableError("the container is being removed"));
+    if (present->spec != spec.SerializeAsString()) {
+      return done(absl::AlreadyExistsError(absl::StrCat("container ", id, " exists with another specification")));
+    }
+    if (!present->creating) return done(present->created);
+    present->create_waiters.Add(answer);
+    return;
+  }
+  if (containers_.size() >= kMaximumContainers) return done(absl::ResourceExhaustedError("too many containers"));
+  auto container = std::make_unique<Container>(loop_, changed_);
+  container->id = id;
+  container->spec = spec.SerializeAsString();
+  container->terminal = spec.tty();
+  container->with_stdin = spec.stdin();
+  container->process.status.set_container_id(id);
+  container->process.status.set_state(v1::CREATED);
+  container->create_waiters.Add(answer);
+  containers_[id] = std::move(container);
+  roots_.Prepare(id, spec.image_lun(), [this, id, spec](const StatusOr<std::string>& root) {
+    Status status = root.status();
+    if (root.ok()) status = WriteBundle(*FindContainer(id), spec, *root);
+    if (!root.ok() || status.ok()) return Created(id, status);
+    roots_.Release(id, [this, id, status](const Status&) { Created(id, status); });
+  });
+}
+
+Status Containers::WriteBundle(Container& container, const v1::ContainerSpec& spec, const std::string& root) {
+  BundleFacts facts;
+  facts.root_path = root;
+  facts.readonly_root = spec.readonly_root();
+  facts.terminal = spec.tty();
+  facts.cgroups_path = absl::StrCat("/husk/", spec.id());
+  facts.pod_files = places_.pod_files;
+  HUSK_ASSIGN_OR_RETURN(facts.user, ResolveUserIn(root, spec.user()));
+  HUSK_ASSIGN_OR_RETURN(container.config, CompleteConfig(spec.oci_config_json(), facts));
+  container.created.set_uid(facts.user.uid);
+  container.created.set_gid(facts.user.gid);
+  for (const std::uint32_t gid : facts.user.additional_gids) container.created.add_supplemental_gids(gid);
+  HUSK_RETURN_IF_ERROR(MakeDirectories(Bundle(spec.id()), 0700));
+  return CreateFile(Bundle(spec.id()) + "/config.json", container.config, 0600);
+}
+
+void Containers::Created(const std::string& id, const Status& status) {
+  const auto found = containers_.find(id);
+  if (status.ok()) {
+    found->second->creating = false;
+    found->second->create_waiters.Answer(status);
+    ContinueRemoval(id);
+    return;
+  }
+  const std::unique_ptr<Container> failed = std::move(found->second);
+  containers_.erase(found);
+  RemoveTree(Bundle(id)).IgnoreError();
+  failed->create_waiters.Answer(status);
+  failed->remove_waiters.Answer(absl::OkStatus());
+}
+
+void Containers::Start(const std::string& id, Done<v1::StartContainerResponse> done) {
+  Container* const container = FindContainer(id);
+  if (container == nullptr || container->creating) return done(UnknownContainer(id));
+  Process& process = container->process;
+  const auto answer = [this, id, done](const Status& status) {
+    if (!status.ok()) return done(status);
+    const Container* const started = FindContainer(id);
+    v1::StartContainerResponse response;
+    response.set_pid(started->process.status.pid());
+    response.set_started_at(started->process.status.started_at());
+    done(std::move(response));
+  };
+  if (process.running() || process.exited()) return answer(process.start_status);
+  if (container->removing) return done(absl::FailedPreconditionError("the container is being removed"));
+  process.start_waiters.Add(answer);
+  if (process.starting) return;
+  process.starting = true;
+  ProcessIo::ChildEnds ends;
+  if (!container->terminal) {
+    auto pipes = process.io.OpenPipes(container->with_stdin);
+    if (!pipes.ok()) return Started(id, pipes.status());
+    ends = *std::move(pipes);
+  }
+  crun_.Run(id, Bundle(id), container->terminal, std::move(ends),
+            [this, id](StatusOr<Crun::Started> started) { Started(id, std::move(started)); });
+}
+
+void Containers::Started(const std::string& id, StatusOr<Crun::Started> started) {
+  Container& container = *FindContainer(id);
+  Status status = started.status();
+  if (started.ok() && container.terminal) {
+    status = container.process.io.OpenTerminal(std::move(started->terminal), container.with_stdin);
+    if (!status.ok()) kill(started->pid, SIGKILL);
+  }
+  if (!status.ok()) {
+    MarkFailed(container.process, absl::FailedPreconditionError(status.message()));
+  } else {
+    MarkStarted(container.process, started->pid);
+  }
+  // Answered before the exit, which may have happened already, is told.
+  container.process.start_waiters.Answer(container.process.start_status);
+  if (status.ok()) children_.Await(started->pid, [this, id](int exit_code) { Exited(id, exit_code); });
+  changed_();
+  ContinueRemoval(id);
+}
+
+void Containers::Exited(const std::string& id, int exit_code) {
+  Container& container = *FindContainer(id);
+  // Without a PID namespace of its own the rest would live on.
+  SignalCgroup(Cgroup(id), SIGKILL);
+  MarkExited(container.process, exit_code, exit_code != 0 && CgroupHadOom(Cgroup(id)));
+  changed_();
+  ContinueRemoval(id);
+}
+
+void Containers::Signal(const v1::SignalContainerRequest& request, Done<v1::SignalContainerResponse> done) {
+  Container* const container = FindContainer(request.container_id());
+  if (container == nullptr) return done(UnknownContainer(request.container_id()));
+  if (request.signal() < 1 || request.signal() > 64) return done(absl::InvalidArgumentError("no such signal"));
+  Process& process = container->process;
+  if (process.starting) {
+    process.start_waiters.Add([this, request, done](const Status&) { Signal(request, done); });
+    return;
+  }
+  if (process.exited()) return done(v1::SignalContainerResponse());
+  if (!process.running()) return done(absl::FailedPreconditionError("the container has not been started"));
+  const int signal = static_cast<int>(request.signal());
+  if (request.all_processes()) SignalCgroup(Cgroup(container->id), signal);
+  // It has not been reaped, so the number is still its own.
+  if (!request.all_processes() || signal == SIGKILL) kill(static_cast<pid_t>(process.status.pid()), signal);
+  done(v1::SignalContainerResponse());
+}
+
+void Containers::Remove(const std::string& id, Done<v1::RemoveContainerResponse> done) {
+  Container* const container = FindContainer(id);
+  if (container == nullptr) return done(v1::RemoveContainerResponse());
+  container->remove_waiters.Add([done](const Status& status) {
+    if (!status.ok()) return done(status);
+    done(v1::RemoveContainerResponse());
+  });
+  if (container->removing) return;
+  container->removing = true;
+  container->removal_timer = loop_.After(kRemovalPatience, [this, id] {
+    Container* const slow = FindContainer(id);
+    if (slow == nullptr || !slow->removing) return;
+    slow->remove_waiters.Answer(absl::DeadlineExceededError("the container's processes do not end"));
+  });
+  ContinueRemoval(id);
+}
+
+void Containers::ContinueRemoval(const std::string& id) {
+  Container* const found = FindContainer(id);
+  if (found == nullptr) return;
+  Container& container = *found;
+  if (!container.removing || container.creating || container.process.starting || container.deleting) return;
+  bool waits = false;
+  if (container.process.running()) {
+    SignalCgroup(Cgroup(id), SIGKILL);
+    kill(static_cast<pid_t>(container.process.status.pid()), SIGKILL);
+    waits = true;
+  }
+  for (const auto& [exec_id, exec] : container.execs) {
+    if (exec->process.running()) KillExec(id, *exec, SIGKILL);
+    waits = waits || exec->process.starting || exec->process.running();
+  }
+  if (waits) return;
+  container.deleting = true;
+  Delete(id);
+}
+
+void Containers::Delete(const std::string& id) {
+  crun_.Delete(id, [this, id](const Status& deleted) {
+    if (!deleted.ok()) return Removed(id, Annotate(deleted, "crun delete"));
+    roots_.Release(id, [this, id](const Status& released) { Removed(id, released); });
+  });
+}
+
+void Containers::Removed(const std::string& id, const Status& status) {
+  const auto found = containers_.find(id);
+  loop_.Cancel(found->second->removal_timer);
+  if (!status.ok()) {
+    // A repetition tries again.
+    found->second->removing = false;
+    found->second->deleting = false;
+    found->second->remove_waiters.Answer(status);
+    return;
+  }
+  const std::unique_ptr<Container> removed = std::move(found->second);
+  containers_.erase(found);
+  RemoveTree(Bundle(id)).IgnoreError();
+  removed->remove_waiters.Answer(absl::OkStatus());
+  for (const auto& [exec_id, exec] : removed->execs) exec->remove_waiters.Answer(absl::OkStatus());
+  changed_();
+}
+
+}  // namespace husk::agent

@@ -1,0 +1,136 @@
+#include "agent/guest/oci_bundle.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace husk::agent {
+namespace {
+
+using Json = nlohmann::json;
+
+// Deeper or larger ones than any real configuration are refused before the parser's memory is spent on them.
+constexpr std::size_t kMaximumConfig = std::size_t{3} << 20;
+constexpr int kMaximumDepth = 64;
+
+StatusOr<Json> Parse(std::string_view text) {
+  if (text.size() > kMaximumConfig) return absl::InvalidArgumentError("oci_config_json is too large");
+  bool too_deep = false;
+  Json json = Json::parse(
+      text,
+      [&too_deep](int depth, Json::parse_event_t, Json&) {
+        too_deep = too_deep || depth > kMaximumDepth;
+        return !too_deep;
+      },
+      /*allow_exceptions=*/false);
+  if (json.is_discarded() || too_deep || !json.is_object()) {
+    return absl::InvalidArgumentError("oci_config_json is not a JSON object");
+  }
+  return json;
+}
+
+StatusOr<Json*> Member(Json& object, const char* name, Json::value_t type) {
+  Json& member = object[name];
+  if (member.is_null()) member = Json(type);
+  if (member.type() != type) {
+    return absl::InvalidArgumentError(absl::StrCat("oci_config_json: ", name, " has the wrong type"));
+  }
+  return &member;
+}
+
+std::string StringMember(const Json& object, const char* name) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
+Status FillProcess(Json& process, const BundleFacts& facts) {
+  process["terminal"] = facts.terminal;
+  process["user"]["uid"] = facts.user.uid;
+  process["user"]["gid"] = facts.user.gid;
+  process["user"]["additionalGids"] = facts.user.additional_gids;
+  HUSK_ASSIGN_OR_RETURN(Json * environment, Member(process, "env", Json::value_t::array));
+  const bool has_home = std::any_of(environment->begin(), environment->end(), [](const Json& entry) {
+    return entry.is_string() && absl::StartsWith(entry.get_ref<const std::string&>(), "HOME=");
+  });
+  // The image chose the directory's name: what JSON or an environment cannot hold is left out.
+  if (!has_home && facts.user.home.find('\0') == std::string::npos) environment->push_back("HOME=" + facts.user.home);
+  return absl::OkStatus();
+}
+
+Json* FindMount(Json& mounts, std::string_view destination) {
+  for (Json& mount : mounts) {
+    if (mount.is_object() && StringMember(mount, "destination") == destination) return &mount;
+  }
+  return nullptr;
+}
+
+Json Bind(const std::string& destination, const std::string& source, const char* more) {
+  return Json{{"destination", destination},
+              {"type", "bind"},
+              {"source", source},
+              {"options", Json::array({"bind", "rw", "nosuid", "nodev", more})}};
+}
+
+void FillMounts(Json& mounts, const BundleFacts& facts) {
+  // After all others: a mount of the configuration may hold the directory.
+  for (const char* name : {"resolv.conf", "hosts", "hostname"}) {
+    const std::string destination = absl::StrCat("/etc/", name);
+    if (FindMount(mounts, destination) != nullptr) continue;
+    mounts.push_back(Bind(destination, absl::StrCat(facts.pod_files, "/", name), "noexec"));
+  }
+  // The pod's containers share one /dev/shm unless a volume is mounted there.
+  Json shm = Bind("/dev/shm", absl::StrCat(facts.pod_files, "/shm"), "noexec");
+  Json* const present = FindMount(mounts, "/dev/shm");
+  if (present == nullptr) {
+    mounts.push_back(std::move(shm));
+  } else if (StringMember(*present, "type") != "bind") {
+    *present = std::move(shm);
+  }
+}
+
+std::string Dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace
+
+StatusOr<std::string> CompleteConfig(std::string_view oci_config_json, const BundleFacts& facts) {
+  HUSK_ASSIGN_OR_RETURN(Json config, Parse(oci_config_json));
+  HUSK_ASSIGN_OR_RETURN(Json * root, Member(config, "root", Json::value_t::object));
+  (*root)["path"] = facts.root_path;
+  (*root)["readonly"] = facts.readonly_root;
+  HUSK_ASSIGN_OR_RETURN(Json * process, Member(config, "process", Json::value_t::object));
+  HUSK_RETURN_IF_ERROR(Member(*process, "user", Json::value_t::object).status());
+  HUSK_RETURN_IF_ERROR(FillProcess(*process, facts));
+  HUSK_ASSIGN_OR_RETURN(Json * linux_part, Member(config, "linux", Json::value_t::object));
+  (*linux_part)["cgroupsPath"] = facts.cgroups_path;
+  HUSK_ASSIGN_OR_RETURN(Json * mounts, Member(config, "mounts", Json::value_t::array));
+  FillMounts(*mounts, facts);
+  return Dump(config);
+}
+
+StatusOr<std::string> ExecProcess(std::string_view complete_config_json, const std::vector<std::string>& arguments,
+                                  bool terminal) {
+  HUSK_ASSIGN_OR_RETURN(Json config, Parse(complete_config_json));
+  HUSK_ASSIGN_OR_RETURN(Json * process, Member(config, "process", Json::value_t::object));
+  if (arguments.empty()) return absl::InvalidArgumentError("an exec needs a program");
+  Json list = Json::array();
+  for (const auto& argument : arguments) {
+    if (argument.find('\0') != std::string::npos) return absl::InvalidArgumentError("an argument has a NUL byte");
+    const Json value = argument;
+    // The strict dump throws on what is not UTF-8; the ignoring one drops it, and so shows it.
+    const std::string said = value.dump(-1, ' ', false, Json::error_handler_t::ignore);
+    if (Json::parse(said, nullptr, false).get<std::string>() != argument) {
+      return absl::InvalidArgumentError("an argument is not UTF-8, which crun cannot pass on");
+    }
+    list.push_back(value);
+  }
+  (*process)["args"] = std::move(list);
+  (*process)["terminal"] = terminal;
+  process->erase("consoleSize");
+  return Dump(*process);
+}
+
+}  // namespace husk::agent

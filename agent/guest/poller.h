@@ -1,0 +1,49 @@
+// Long polls: Poll of agent.proto.
+#ifndef HUSK_AGENT_GUEST_POLLER_H_
+#define HUSK_AGENT_GUEST_POLLER_H_
+
+#include <functional>
+#include <list>
+#include <memory>
+
+#include "agent/common/status.h"
+#include "agent/guest/containers.h"
+#include "agent/guest/event_loop.h"
+#include "agent/proto/agent.pb.h"
+
+namespace husk::agent {
+
+// Not thread safe.
+class Poller {
+ public:
+  using Done = std::function<void(StatusOr<v1::PollResponse>)>;
+
+  Poller(EventLoop& loop, Containers& containers) : loop_(loop), containers_(containers) {}
+  Poller(const Poller&) = delete;
+  Poller& operator=(const Poller&) = delete;
+
+  void Poll(v1::PollRequest request, Done done);
+  // Something may have changed: the parked polls are looked at before the loop sleeps.
+  void Changed() { changed_ = true; }
+  void BeforeSleep();
+  // The connection is gone, and with it who waited.
+  void Forget();
+
+ private:
+  struct Parked {
+    v1::PollRequest request;
+    Done done;
+    EventLoop::TimerId timer;
+  };
+  // What there is to tell now.
+  v1::PollResponse Collect(const v1::PollRequest& request);
+
+  EventLoop& loop_;
+  Containers& containers_;
+  bool changed_ = false;
+  std::list<Parked> parked_;
+};
+
+}  // namespace husk::agent
+
+#endif  // HUSK_AGENT_GUEST_POLLER_H_

@@ -1,0 +1,208 @@
+#include "agent/guest/process_io.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <termios.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace husk::agent {
+namespace {
+
+constexpr char kEndOfTransmission = 4;  // what a terminal takes for end of file
+
+Status SetNonBlocking(int fd) {
+  const int flags = fcntl(fd, F_GETFL);
+  if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) return ErrnoStatus(errno, "fcntl");
+  return absl::OkStatus();
+}
+
+StatusOr<std::pair<UniqueFd, UniqueFd>> MakePipe() {
+  std::array<int, 2> fds{};
+  if (pipe2(fds.data(), O_CLOEXEC) != 0) return ErrnoStatus(errno, "pipe2");
+  return std::pair(UniqueFd(fds[0]), UniqueFd(fds[1]));
+}
+
+StatusOr<UniqueFd> Duplicate(int fd) {
+  UniqueFd copy(fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  if (!copy.valid()) return ErrnoStatus(errno, "dup");
+  return copy;
+}
+
+}  // namespace
+
+Status OutputStream::Open(UniqueFd source) {
+  if (!source.valid()) {
+    ended_ = true;
+    return absl::OkStatus();
+  }
+  HUSK_RETURN_IF_ERROR(SetNonBlocking(source.get()));
+  source_ = std::move(source);
+  return loop_.Watch(source_.get(), EPOLLIN, [this](std::uint32_t) { Readable(); });
+}
+
+void OutputStream::Readable() {
+  std::array<char, 65536> bytes;  // NOLINT: read() fills it
+  const std::size_t wanted = std::min(bytes.size(), buffer_.room());
+  if (wanted == 0) {
+    // A hang-up is told whatever is asked for, so the descriptor has to leave the set.
+    loop_.Unwatch(source_.get());
+    paused_ = true;
+    return;
+  }
+  const ssize_t count = read(source_.get(), bytes.data(), wanted);
+  if (count < 0 && (errno == EINTR || errno == EAGAIN)) return;
+  if (count <= 0) {
+    // A terminal's end is EIO.
+    Close();
+  } else {
+    buffer_.Append(std::string_view(bytes.data(), static_cast<std::size_t>(count)));
+  }
+  changed_();
+}
+
+void OutputStream::Acknowledge(std::uint64_t offset) {
+  buffer_.Acknowledge(offset);
+  if (!paused_ || buffer_.room() == 0) return;
+  paused_ = false;
+  if (!loop_.Watch(source_.get(), EPOLLIN, [this](std::uint32_t) { Readable(); }).ok()) Close();
+}
+
+void OutputStream::Close() {
+  if (source_.valid() && !paused_) loop_.Unwatch(source_.get());
+  source_.Reset();
+  paused_ = false;
+  ended_ = true;
+}
+
+Status InputStream::Open(UniqueFd sink, bool terminal) {
+  HUSK_RETURN_IF_ERROR(SetNonBlocking(sink.get()));
+  sink_ = std::move(sink);
+  opened_ = true;
+  terminal_ = terminal;
+  return absl::OkStatus();
+}
+
+void InputStream::Write(std::uint64_t offset, std::string data, bool close, Taken taken) {
+  if (!opened_) return taken(absl::FailedPreconditionError("the process has no standard input, or does not run yet"));
+  if (offset > offset_) {
+    return taken(absl::OutOfRangeError(absl::StrCat("offset ", offset, " leaves a gap after ", offset_)));
+  }
+  if (waiting_.size() >= kMaximumWaiting) {
+    return taken(absl::ResourceExhaustedError("too many writes wait for the process to read"));
+  }
+  Request request{.offset = offset, .data = std::move(data), .close = close, .taken = std::move(taken)};
+  if (!waiting_.empty() || !Try(request)) {
+    waiting_.push_back(std::move(request));
+    if (!watching_ && sink_.valid()) {
+      watching_ = loop_.Watch(sink_.get(), EPOLLOUT, [this](std::uint32_t) { Writable(); }).ok();
+    }
+  }
+}
+
+bool InputStream::Try(const Request& request) {
+  const std::uint64_t end = request.offset + request.data.size();
+  const std::uint64_t before = offset_;
+  while (sink_.valid() && offset_ < end) {
+    const std::string_view rest = std::string_view(request.data).substr(offset_ - request.offset);
+    const ssize_t count = write(sink_.get(), rest.data(), rest.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && errno == EAGAIN) break;
+    if (count < 0) {
+      // Nobody reads any more.
+      Close();
+      break;
+    }
+    offset_ += static_cast<std::uint64_t>(count);
+  }
+  if (!sink_.valid()) offset_ = std::max(offset_, end);
+  if (offset_ < end && offset_ == before) return false;
+  const bool at_end = request.close && offset_ >= end && !closed_;
+  if (at_end) {
+    closed_ = true;
+    if (terminal_ && sink_.valid()) {
+      [[maybe_unused]] const ssize_t written = write(sink_.get(), &kEndOfTransmission, 1);
+    }
+    Close();
+  }
+  request.taken(offset_);
+  return true;
+}
+
+void InputStream::Writable() {
+  while (!waiting_.empty()) {
+    const Request request = std::move(waiting_.front());
+    waiting_.pop_front();
+    if (!Try(request)) {
+      waiting_.push_front(request);
+      return;
+    }
+  }
+  if (watching_) loop_.Unwatch(sink_.get());
+  watching_ = false;
+}
+
+void InputStream::Close() {
+  if (watching_) loop_.Unwatch(sink_.get());
+  watching_ = false;
+  sink_.Reset();
+  auto waiting = std::exchange(waiting_, {});
+  for (const auto& request : waiting) {
+    offset_ = std::max(offset_, request.offset + request.data.size());
+    request.taken(offset_);
+  }
+}
+
+StatusOr<ProcessIo::ChildEnds> ProcessIo::OpenPipes(bool with_stdin) {
+  ChildEnds ends;
+  HUSK_ASSIGN_OR_RETURN(auto out, MakePipe());
+  HUSK_ASSIGN_OR_RETURN(auto err, MakePipe());
+  if (with_stdin) {
+    HUSK_ASSIGN_OR_RETURN(auto in, MakePipe());
+    ends.standard_input = std::move(in.first);
+    HUSK_RETURN_IF_ERROR(stdin_.Open(std::move(in.second), /*terminal=*/false));
+  }
+  HUSK_RETURN_IF_ERROR(stdout_.Open(std::move(out.first)));
+  HUSK_RETURN_IF_ERROR(stderr_.Open(std::move(err.first)));
+  ends.standard_output = std::move(out.second);
+  ends.standard_error = std::move(err.second);
+  return ends;
+}
+
+Status ProcessIo::OpenTerminal(UniqueFd master, bool with_stdin) {
+  // A descriptor stands in an epoll set once, so reading and writing use two.
+  HUSK_ASSIGN_OR_RETURN(auto reader, Duplicate(master.get()));
+  if (with_stdin) {
+    HUSK_ASSIGN_OR_RETURN(auto writer, Duplicate(master.get()));
+    HUSK_RETURN_IF_ERROR(stdin_.Open(std::move(writer), /*terminal=*/true));
+  }
+  HUSK_RETURN_IF_ERROR(stdout_.Open(std::move(reader)));
+  HUSK_RETURN_IF_ERROR(stderr_.Open(UniqueFd()));
+  terminal_ = std::move(master);
+  return absl::OkStatus();
+}
+
+void ProcessIo::Close() {
+  stdin_.Close();
+  stdout_.Close();
+  stderr_.Close();
+  terminal_.Reset();
+}
+
+Status ProcessIo::Resize(std::uint32_t columns, std::uint32_t rows) {
+  if (!terminal_.valid()) return absl::FailedPreconditionError("the process has no terminal");
+  if (columns > 0xffff || rows > 0xffff) return absl::InvalidArgumentError("the terminal's size is too large");
+  winsize size{};
+  size.ws_col = static_cast<unsigned short>(columns);
+  size.ws_row = static_cast<unsigned short>(rows);
+  if (ioctl(terminal_.get(), TIOCSWINSZ, &size) != 0) return ErrnoStatus(errno, "TIOCSWINSZ");
+  return absl::OkStatus();
+}
+
+}  // namespace husk::agent

@@ -1,0 +1,168 @@
+#include "agent/guest/service.h"
+
+#include <sys/sysinfo.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <ctime>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "agent/guest/files.h"
+#include "agent/guest/text.h"
+
+namespace husk::agent {
+namespace {
+
+constexpr std::uint32_t kProtocolVersion = 1;
+constexpr auto kAnswerPause = std::chrono::milliseconds(10);
+constexpr int kAnswerChecks = 200;
+
+std::uint64_t MemoryTotal() {
+  const auto meminfo = ReadFile("/proc/meminfo", 4096);
+  if (!meminfo.ok()) return 0;
+  for (const std::string_view line : Split(*meminfo, '\n')) {
+    const std::vector<std::string_view> words = SplitWords(line, ' ');
+    std::uint64_t kibibytes = 0;
+    if (words.size() >= 2 && words[0] == "MemTotal:" && ParseNumber(words[1], kibibytes)) return kibibytes * 1024;
+  }
+  return 0;
+}
+
+v1::HelloResponse Hello() {
+  v1::HelloResponse response;
+  response.set_protocol_version(kProtocolVersion);
+  response.set_agent_version(HUSK_AGENT_VERSION);
+  utsname names{};
+  if (uname(&names) == 0) response.set_kernel_release(static_cast<const char*>(names.release));
+  const auto boot_id = ReadFile("/proc/sys/kernel/random/boot_id", 64);
+  if (boot_id.ok()) response.set_guest_boot_id(std::string(Trim(*boot_id)));
+  response.set_online_cpus(static_cast<std::uint32_t>(get_nprocs()));
+  response.set_memory_total_bytes(MemoryTotal());
+  timespec up{};
+  clock_gettime(CLOCK_BOOTTIME, &up);
+  response.set_uptime_nanoseconds(static_cast<std::uint64_t>(up.tv_sec) * 1'000'000'000 +
+                                  static_cast<std::uint64_t>(up.tv_nsec));
+  return response;
+}
+
+}  // namespace
+
+Service::Service(EventLoop& loop, Children& children, UniqueFd port, const Parts& parts)
+    : loop_(loop),
+      guest_(*parts.guest),
+      poller_(loop, containers_),
+      crun_(loop, children, parts.crun, parts.crun_state),
+      containers_(loop, children, crun_, *parts.roots, parts.places, [this] { poller_.Changed(); }),
+      channel_(
+          loop, std::move(port),
+          [this](const std::string& method, const std::string& payload, const Channel::Answer& answer) {
+            Handle(method, payload, answer);
+          },
+          [this] {
+            poller_.Forget();
+            containers_.ForgetWriters();
+          }) {
+  RegisterAll();
+}
+
+Status Service::Start() {
+  loop_.BeforeSleep([this] { poller_.BeforeSleep(); });
+  return channel_.Start();
+}
+
+template <typename Request, typename Response, typename Call>
+void Service::Register(const std::string& name, Call call) {
+  methods_[name] = [call](const std::string& payload, const Channel::Answer& answer) {
+    Request request;
+    if (!request.ParseFromString(payload)) return answer(absl::InvalidArgumentError("the request cannot be parsed"));
+    call(request, [answer](StatusOr<Response> response) {
+      if (!response.ok()) return answer(response.status());
+      answer(response->SerializeAsString());
+    });
+  };
+}
+
+void Service::RegisterAll() {
+  Register<v1::HelloRequest, v1::HelloResponse>("Hello", [](const auto&, const auto& done) { done(Hello()); });
+  Register<v1::ConfigureSandboxRequest, v1::ConfigureSandboxResponse>(
+      "ConfigureSandbox", [this](const v1::ConfigureSandboxRequest& request, const auto& done) {
+        guest_.ConfigureSandbox(request.config(), [done](const Status& status) {
+          if (!status.ok()) return done(status);
+          done(v1::ConfigureSandboxResponse());
+        });
+      });
+  Register<v1::ShutdownRequest, v1::ShutdownResponse>("Shutdown", [this](const auto&, const auto& done) {
+    done(v1::ShutdownResponse());
+    PowerOffWhenAnswered(kAnswerChecks);
+  });
+  RegisterContainerMethods();
+  RegisterProcessMethods();
+}
+
+void Service::RegisterContainerMethods() {
+  Register<v1::CreateContainerRequest, v1::CreateContainerResponse>(
+      "CreateContainer", [this](const v1::CreateContainerRequest& request, const auto& done) {
+        containers_.Create(request.spec(), done);
+      });
+  Register<v1::StartContainerRequest, v1::StartContainerResponse>(
+      "StartContainer", [this](const v1::StartContainerRequest& request, const auto& done) {
+        containers_.Start(request.container_id(), done);
+      });
+  Register<v1::SignalContainerRequest, v1::SignalContainerResponse>(
+      "SignalContainer", [this](const auto& request, const auto& done) { containers_.Signal(request, done); });
+  Register<v1::RemoveContainerRequest, v1::RemoveContainerResponse>(
+      "RemoveContainer", [this](const v1::RemoveContainerRequest& request, const auto& done) {
+        containers_.Remove(request.container_id(), done);
+      });
+  Register<v1::ListProcessesRequest, v1::ListProcessesResponse>(
+      "ListProcesses", [this](const auto&, const auto& done) { done(containers_.List()); });
+}
+
+void Service::RegisterProcessMethods() {
+  Register<v1::ExecRequest, v1::ExecResponse>(
+      "Exec", [this](const auto& request, const auto& done) { containers_.Exec(request, done); });
+  Register<v1::SignalExecRequest, v1::SignalExecResponse>(
+      "SignalExec", [this](const auto& request, const auto& done) { containers_.SignalExec(request, done); });
+  Register<v1::RemoveExecRequest, v1::RemoveExecResponse>(
+      "RemoveExec", [this](const auto& request, const auto& done) { containers_.RemoveExec(request, done); });
+  Register<v1::PollRequest, v1::PollResponse>(
+      "Poll", [this](const auto& request, const auto& done) { poller_.Poll(request, done); });
+  Register<v1::WriteStdinRequest, v1::WriteStdinResponse>(
+      "WriteStdin", [this](const v1::WriteStdinRequest& request, const auto& done) {
+        Process* const process = containers_.Find(request.container_id(), request.exec_id());
+        if (process == nullptr) return done(absl::NotFoundError("no such process"));
+        process->io.standard_input().Write(request.offset(), request.data(), request.close(),
+                                           [done](StatusOr<std::uint64_t> offset) {
+                                             if (!offset.ok()) return done(offset.status());
+                                             v1::WriteStdinResponse response;
+                                             response.set_offset(*offset);
+                                             done(std::move(response));
+                                           });
+      });
+  Register<v1::ResizeTerminalRequest, v1::ResizeTerminalResponse>(
+      "ResizeTerminal", [this](const v1::ResizeTerminalRequest& request, const auto& done) {
+        Process* const process = containers_.Find(request.container_id(), request.exec_id());
+        if (process == nullptr) return done(absl::NotFoundError("no such process"));
+        const Status status = process->io.Resize(request.columns(), request.rows());
+        if (!status.ok()) return done(status);
+        done(v1::ResizeTerminalResponse());
+      });
+}
+
+void Service::Handle(const std::string& method, const std::string& payload, const Channel::Answer& answer) {
+  const auto found = methods_.find(method);
+  if (found == methods_.end()) return answer(absl::UnimplementedError(absl::StrCat("unknown method ", method)));
+  found->second(payload, answer);
+}
+
+void Service::PowerOffWhenAnswered(int checks_left) {
+  // One pause at least: QEMU takes the bytes over after write(2) has returned.
+  loop_.After(kAnswerPause, [this, checks_left] {
+    if (channel_.idle() || checks_left == 0) return guest_.PowerOff();
+    PowerOffWhenAnswered(checks_left - 1);
+  });
+}
+
+}  // namespace husk::agent
