@@ -1,0 +1,225 @@
+#include "images/manifest.h"
+
+#include <array>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "images/digest.h"
+#include "images/text.h"
+
+namespace husk::images {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::string_view kOciIndex = "application/vnd.oci.image.index.v1+json";
+constexpr std::string_view kOciManifest = "application/vnd.oci.image.manifest.v1+json";
+constexpr std::string_view kDockerIndex = "application/vnd.docker.distribution.manifest.list.v2+json";
+constexpr std::string_view kDockerManifest = "application/vnd.docker.distribution.manifest.v2+json";
+constexpr std::size_t kMaximumLayers = 512;
+constexpr std::size_t kMaximumPlatforms = 10'000;
+
+Status Malformed(std::string_view what) {
+  return absl::InvalidArgumentError(Concat("malformed image: ", what));
+}
+
+StatusOr<Json> Parse(std::string_view text, std::string_view document) {
+  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return Malformed(Concat("its ", document, " is not a JSON object"));
+  return json;
+}
+
+const Json* Member(const Json& object, const char* key) {
+  if (!object.is_object()) return nullptr;
+  const auto found = object.find(key);
+  return found == object.end() || found->is_null() ? nullptr : &*found;
+}
+
+// Empty if the key is missing; an error if it is something else than text.
+Status GetString(const Json& object, const char* key, std::string& value) {
+  const Json* const member = Member(object, key);
+  if (member == nullptr) return absl::OkStatus();
+  if (!member->is_string()) return Malformed(Concat(key, " is not a string"));
+  value = member->get_ref<const std::string&>();
+  return absl::OkStatus();
+}
+
+Status GetStrings(const Json& object, const char* key, std::vector<std::string>& values) {
+  const Json* const member = Member(object, key);
+  if (member == nullptr) return absl::OkStatus();
+  if (!member->is_array()) return Malformed(Concat(key, " is not a list"));
+  for (const Json& item : *member) {
+    if (!item.is_string()) return Malformed(Concat(key, " is not a list of strings"));
+    values.push_back(item.get_ref<const std::string&>());
+  }
+  return absl::OkStatus();
+}
+
+StatusOr<Descriptor> ParseDescriptor(const Json& json, std::string_view what) {
+  Descriptor descriptor;
+  HUSK_RETURN_IF_ERROR_DOING(GetString(json, "mediaType", descriptor.media_type), what);
+  HUSK_RETURN_IF_ERROR_DOING(GetString(json, "digest", descriptor.digest), what);
+  if (!IsDigest(descriptor.digest)) {
+    constexpr std::size_t kShown = 100;
+    return Malformed(Concat(what, ": the digest \"", descriptor.digest.substr(0, kShown),
+                            "\" is not sha256: and 64 hexadecimal digits"));
+  }
+  const Json* const size = Member(json, "size");
+  if (size == nullptr || !size->is_number_unsigned()) return Malformed(Concat(what, ": no size"));
+  descriptor.size = size->get<std::uint64_t>();
+  if (descriptor.size > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
+    return Malformed(Concat(what, ": the size is too large"));
+  }
+  return descriptor;
+}
+
+bool IsLayerType(std::string_view type) {
+  static const std::set<std::string_view> kTypes = {
+      "",
+      "application/vnd.oci.image.layer.v1.tar",
+      "application/vnd.oci.image.layer.v1.tar+gzip",
+      "application/vnd.oci.image.layer.v1.tar+zstd",
+      "application/vnd.oci.image.layer.nondistributable.v1.tar",
+      "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+      "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+      "application/vnd.docker.image.rootfs.diff.tar",
+      "application/vnd.docker.image.rootfs.diff.tar.gzip",
+      "application/vnd.docker.image.rootfs.diff.tar.zstd",
+      "application/vnd.docker.image.rootfs.foreign.diff.tar",
+      "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+  };
+  return kTypes.contains(type);
+}
+
+Status ParseRunConfig(const Json& json, ImageRunConfig& run) {
+  const Json* const config = Member(json, "config");
+  if (config == nullptr) return absl::OkStatus();
+  HUSK_RETURN_IF_ERROR(GetString(*config, "User", run.user));
+  HUSK_RETURN_IF_ERROR(GetStrings(*config, "Env", run.environment));
+  HUSK_RETURN_IF_ERROR(GetStrings(*config, "Entrypoint", run.entrypoint));
+  HUSK_RETURN_IF_ERROR(GetStrings(*config, "Cmd", run.command));
+  HUSK_RETURN_IF_ERROR(GetString(*config, "WorkingDir", run.working_directory));
+  HUSK_RETURN_IF_ERROR(GetString(*config, "StopSignal", run.stop_signal));
+  if (const Json* const volumes = Member(*config, "Volumes"); volumes != nullptr) {
+    if (!volumes->is_object()) return Malformed("Volumes is not an object");
+    for (const auto& [path, unused] : volumes->items()) run.volumes.push_back(path);
+  }
+  if (const Json* const labels = Member(*config, "Labels"); labels != nullptr) {
+    if (!labels->is_object()) return Malformed("Labels is not an object");
+    for (const auto& [key, value] : labels->items()) {
+      if (!value.is_string()) return Malformed("a label is not a string");
+      run.labels[key] = value.get_ref<const std::string&>();
+    }
+  }
+  return absl::OkStatus();
+}
+
+// `type` without parameters such as "; charset=utf-8".
+std::string BareType(std::string_view type) {
+  return ToLower(Strip(type.substr(0, type.find(';'))));
+}
+
+bool IsManifestType(std::string_view type) {
+  return type == kOciIndex || type == kOciManifest || type == kDockerIndex || type == kDockerManifest;
+}
+
+}  // namespace
+
+std::string_view AcceptedManifestTypes() {
+  static const std::string* const types =
+      new std::string(Join(std::array{kOciIndex, kDockerIndex, kOciManifest, kDockerManifest}, ", "));
+  return *types;
+}
+
+StatusOr<bool> IsIndex(std::string_view text, std::string_view media_type) {
+  HUSK_ASSIGN_OR_RETURN(const Json json, Parse(text, "manifest"));
+  const std::string outer = BareType(media_type);
+  std::string inner;
+  HUSK_RETURN_IF_ERROR(GetString(json, "mediaType", inner));
+  if (IsManifestType(outer) && !inner.empty() && inner != outer) {
+    return Malformed(Concat("the registry calls its manifest ", outer, ", the manifest itself says ", inner));
+  }
+  const std::string& type = inner.empty() ? outer : inner;
+  const Json* const version = Member(json, "schemaVersion");
+  if (version != nullptr && *version == 1) return Malformed("manifests of schema 1 are not supported");
+  const bool has_manifests = Member(json, "manifests") != nullptr;
+  const bool has_layers = Member(json, "layers") != nullptr || Member(json, "config") != nullptr;
+  if (has_manifests == has_layers) return Malformed("its manifest is neither an index nor an image manifest");
+  const bool says_index = type == kOciIndex || type == kDockerIndex;
+  if (IsManifestType(type) && says_index != has_manifests) {
+    return Malformed(Concat("its manifest is not what its media type says: ", type));
+  }
+  if (!inner.empty() && !IsManifestType(inner)) {
+    return Malformed(Concat("a manifest of unknown media type ", inner));
+  }
+  return has_manifests;
+}
+
+StatusOr<Descriptor> ChooseFromIndex(std::string_view text) {
+  HUSK_ASSIGN_OR_RETURN(const Json json, Parse(text, "index"));
+  const Json* const manifests = Member(json, "manifests");
+  if (manifests == nullptr || !manifests->is_array() || manifests->size() > kMaximumPlatforms) {
+    return Malformed("its index has no list of manifests");
+  }
+  std::set<std::string> platforms;
+  for (const Json& item : *manifests) {
+    std::string os;
+    std::string architecture;
+    std::string variant;
+    if (const Json* const platform = Member(item, "platform"); platform != nullptr) {
+      HUSK_RETURN_IF_ERROR(GetString(*platform, "os", os));
+      HUSK_RETURN_IF_ERROR(GetString(*platform, "architecture", architecture));
+      HUSK_RETURN_IF_ERROR(GetString(*platform, "variant", variant));
+    }
+    const bool fits = os == "linux" && architecture == "amd64" && (variant.empty() || variant == "v1");
+    // Without any platform, as some builders write an index of one: the config will tell.
+    const bool unknown = os.empty() && architecture.empty() && manifests->size() == 1;
+    if (fits || unknown) return ParseDescriptor(item, "a manifest in its index");
+    constexpr std::size_t kShown = 20;
+    if (platforms.size() < kShown) platforms.insert(Concat(os, "/", architecture, variant.empty() ? "" : "/", variant));
+  }
+  return absl::NotFoundError(Concat("the image is not for linux/amd64, only for: ", Join(platforms, ", ")));
+}
+
+StatusOr<Manifest> ParseManifest(std::string_view text) {
+  HUSK_ASSIGN_OR_RETURN(const Json json, Parse(text, "manifest"));
+  Manifest manifest;
+  const Json* const config = Member(json, "config");
+  if (config == nullptr) return Malformed("its manifest names no config");
+  HUSK_ASSIGN_OR_RETURN(manifest.config, ParseDescriptor(*config, "the config"));
+  const Json* const layers = Member(json, "layers");
+  if (layers == nullptr) return manifest;
+  if (!layers->is_array()) return Malformed("its manifest's layers are not a list");
+  if (layers->size() > kMaximumLayers) return Malformed("more than 512 layers");
+  for (const Json& item : *layers) {
+    HUSK_ASSIGN_OR_RETURN(Descriptor layer, ParseDescriptor(item, "a layer"));
+    if (!IsLayerType(layer.media_type)) {
+      return Malformed(Concat("layer ", layer.digest, " has the unknown media type ", layer.media_type));
+    }
+    manifest.layers.push_back(std::move(layer));
+  }
+  return manifest;
+}
+
+StatusOr<ImageConfig> ParseImageConfig(std::string_view text) {
+  HUSK_ASSIGN_OR_RETURN(const Json json, Parse(text, "config"));
+  std::string os;
+  std::string architecture;
+  HUSK_RETURN_IF_ERROR(GetString(json, "os", os));
+  HUSK_RETURN_IF_ERROR(GetString(json, "architecture", architecture));
+  if ((!os.empty() && os != "linux") || (!architecture.empty() && architecture != "amd64")) {
+    return absl::FailedPreconditionError(Concat("the image is for ", os, "/", architecture, ", not linux/amd64"));
+  }
+  ImageConfig config;
+  if (const Json* const rootfs = Member(json, "rootfs"); rootfs != nullptr) {
+    HUSK_RETURN_IF_ERROR(GetStrings(*rootfs, "diff_ids", config.diff_ids));
+  }
+  for (const std::string& diff_id : config.diff_ids) {
+    if (!IsDigest(diff_id)) return Malformed("a diff-id is not sha256: and 64 hexadecimal digits");
+  }
+  HUSK_RETURN_IF_ERROR(ParseRunConfig(json, config.run));
+  return config;
+}
+
+}  // namespace husk::images
