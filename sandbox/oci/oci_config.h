@@ -10,11 +10,13 @@
 
 namespace husk::sandbox {
 
-// config.json for crun in the guest, as bytes. Complete but for root.path and process.user, which the agent fills in.
+// config.json for crun in the guest, as bytes. Complete but for what only the guest knows: see ContainerSpec in
+// agent.proto.
 // Command and arguments follow Kubernetes' rules (command replaces the entrypoint and drops the image's command;
 // arguments replace the image's command). Environment: the image's, then the config's, PATH if neither has one, HOME
 // left to the agent. No network, IPC or UTS namespace: the pod's are the VM's. Errors: INVALID_ARGUMENT that names the
-// field, such as an image without entrypoint and a config without command.
+// field, such as an image without entrypoint and a config without command, or a value that is not UTF-8, which crun's
+// JSON cannot carry; UNIMPLEMENTED for mounts and for PID namespaces but CONTAINER.
 StatusOr<std::string> MakeOciConfig(const PodConfig& pod, const std::string& container_id,
                                     const ContainerConfig& container, const images::ImageRunConfig& image);
 

@@ -1,0 +1,222 @@
+#include "sandbox/oci/oci_config.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "sandbox/oci/capabilities.h"
+
+namespace husk::sandbox {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr const char* kDefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+Status Unsupported(const char* field, const char* what) {
+  return absl::UnimplementedError(absl::StrCat(field, ": ", what));
+}
+
+// JSON is text, and crun reads its configuration as JSON: bytes that are not UTF-8 could only arrive changed.
+bool IsUtf8(const std::string& text) {
+  const std::string quoted = Json(text).dump(-1, ' ', false, Json::error_handler_t::ignore);
+  return Json::parse(quoted).get_ref<const std::string&>() == text;
+}
+
+Status CheckText(const std::string& field, const std::string& text) {
+  if (text.find('\0') != std::string::npos) return absl::InvalidArgumentError(absl::StrCat(field, " has a NUL byte"));
+  if (!IsUtf8(text)) return absl::InvalidArgumentError(absl::StrCat(field, " is not UTF-8, which crun cannot pass on"));
+  return absl::OkStatus();
+}
+
+Status CheckNamespaces(const NamespaceOptions& namespaces) {
+  const auto host = [](const char* name) {
+    return absl::InvalidArgumentError(absl::StrCat("linux.security_context.namespace_options.", name,
+                                                   ": NODE: a pod in a VM has no namespace of the host"));
+  };
+  if (namespaces.network == NamespaceMode::kNode) return host("network");
+  if (namespaces.pid == NamespaceMode::kNode) return host("pid");
+  if (namespaces.ipc == NamespaceMode::kNode) return host("ipc");
+  if (namespaces.pid != NamespaceMode::kContainer) {
+    return Unsupported("linux.security_context.namespace_options.pid", "only CONTAINER is supported yet");
+  }
+  return absl::OkStatus();
+}
+
+Status CheckSupported(const ContainerConfig& container) {
+  HUSK_RETURN_IF_ERROR(CheckNamespaces(container.security.namespaces));
+  if (!container.mounts.empty()) {
+    return absl::UnimplementedError(
+        absl::StrCat("mounts: ", container.mounts.front().container_path, ": volumes are not supported yet"));
+  }
+  return absl::OkStatus();
+}
+
+StatusOr<Json> Arguments(const ContainerConfig& container, const images::ImageRunConfig& image) {
+  std::vector<std::string> arguments;
+  const auto append = [&](const std::vector<std::string>& more) {
+    arguments.insert(arguments.end(), more.begin(), more.end());
+  };
+  // Kubernetes: a command replaces the entrypoint, and the image's command with it.
+  append(container.command.empty() ? image.entrypoint : container.command);
+  append(container.arguments.empty() && container.command.empty() ? image.command : container.arguments);
+  if (arguments.empty() || arguments.front().empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("container \"", container.metadata.name,
+                                                   "\": no command: neither the configuration nor image ",
+                                                   container.image, " has one"));
+  }
+  for (const auto& argument : arguments) {
+    HUSK_RETURN_IF_ERROR(
+        CheckText(absl::StrCat("an argument of container \"", container.metadata.name, "\""), argument));
+  }
+  return Json(arguments);
+}
+
+// The image's variables first; a later one of the same name replaces the earlier in its place.
+StatusOr<Json> Environment(const ContainerConfig& container, const images::ImageRunConfig& image) {
+  std::vector<std::pair<std::string, std::string>> variables;
+  const auto set = [&](const std::string& name, const std::string& value) {
+    const auto same = std::find_if(variables.begin(), variables.end(), [&](const auto& v) { return v.first == name; });
+    if (same != variables.end()) {
+      same->second = value;
+    } else {
+      variables.emplace_back(name, value);
+    }
+  };
+  set("PATH", kDefaultPath);
+  for (const auto& entry : image.environment) {
+    const auto equals = entry.find('=');
+    // What an image says without "=" is no variable; other runtimes leave it out too.
+    if (equals == std::string::npos || equals == 0) continue;
+    set(entry.substr(0, equals), entry.substr(equals + 1));
+  }
+  if (container.tty) set("TERM", "xterm");
+  for (const auto& [name, value] : container.environment) {
+    if (name.empty() || name.find('=') != std::string::npos) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("environment variable name \"", name, "\" is empty or holds \"=\""));
+    }
+    set(name, value);
+  }
+  Json entries = Json::array();
+  for (const auto& [name, value] : variables) {
+    HUSK_RETURN_IF_ERROR(CheckText(absl::StrCat("the value of environment variable ", name), value));
+    HUSK_RETURN_IF_ERROR(CheckText("the name of an environment variable", name));
+    entries.push_back(absl::StrCat(name, "=", value));
+  }
+  return entries;
+}
+
+StatusOr<Json> Capabilities(const SecurityContext& security) {
+  if (security.privileged) {
+    return Json{{"bounding", AllCapabilities()}, {"effective", AllCapabilities()}, {"permitted", AllCapabilities()}};
+  }
+  HUSK_ASSIGN_OR_RETURN(auto base, ContainerCapabilities(security.add_capabilities, security.drop_capabilities));
+  HUSK_ASSIGN_OR_RETURN(const auto ambient, NamedCapabilities(security.add_ambient_capabilities));
+  // An ambient capability has to be permitted and inheritable too, and is one that was added, in Kubernetes' words.
+  for (const auto& name : ambient) {
+    if (std::find(base.begin(), base.end(), name) == base.end()) base.push_back(name);
+  }
+  Json capabilities{{"bounding", base}, {"effective", base}, {"permitted", base}};
+  if (!ambient.empty()) {
+    capabilities["inheritable"] = ambient;
+    capabilities["ambient"] = ambient;
+  }
+  return capabilities;
+}
+
+StatusOr<Json> Process(const ContainerConfig& container, const images::ImageRunConfig& image) {
+  HUSK_ASSIGN_OR_RETURN(auto arguments, Arguments(container, image));
+  HUSK_ASSIGN_OR_RETURN(auto environment, Environment(container, image));
+  HUSK_ASSIGN_OR_RETURN(auto capabilities, Capabilities(container.security));
+  std::string directory = container.working_directory.empty() ? image.working_directory : container.working_directory;
+  if (directory.empty()) directory = "/";
+  if (directory.front() != '/') {
+    return absl::InvalidArgumentError(absl::StrCat("working directory \"", directory, "\" is not absolute"));
+  }
+  HUSK_RETURN_IF_ERROR(CheckText("the working directory", directory));
+  return Json{{"args", std::move(arguments)},
+              {"env", std::move(environment)},
+              {"cwd", std::move(directory)},
+              {"terminal", container.tty},
+              {"capabilities", std::move(capabilities)},
+              {"noNewPrivileges", container.security.no_new_privileges}};
+}
+
+Json Mount(const char* destination, const char* type, const char* source, std::vector<std::string> options) {
+  return {{"destination", destination}, {"type", type}, {"source", source}, {"options", std::move(options)}};
+}
+
+Json Mounts(bool privileged) {
+  const std::string access = privileged ? "rw" : "ro";
+  return Json::array({Mount("/proc", "proc", "proc", {"nosuid", "noexec", "nodev"}),
+                      Mount("/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}),
+                      Mount("/dev/pts", "devpts", "devpts",
+                            {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}),
+                      // The agent puts the pod's shared memory in this one's place.
+                      Mount("/dev/shm", "tmpfs", "shm", {"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}),
+                      Mount("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}),
+                      Mount("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", access}),
+                      Mount("/sys/fs/cgroup", "cgroup", "cgroup", {"nosuid", "noexec", "nodev", "relatime", access})});
+}
+
+Json Resources(const LinuxResources& limits, bool privileged) {
+  Json resources = Json::object();
+  // Everything is denied but the usual harmless devices, which crun adds itself: else root in the container could make
+  // a node for the pod's disks.
+  resources["devices"] = Json::array({{{"allow", privileged}, {"access", "rwm"}}});
+  Json cpu = Json::object();
+  if (limits.cpu_shares > 0) cpu["shares"] = limits.cpu_shares;
+  if (limits.cpu_quota != 0) cpu["quota"] = limits.cpu_quota;
+  if (limits.cpu_period > 0) cpu["period"] = limits.cpu_period;
+  if (!limits.cpuset_cpus.empty()) cpu["cpus"] = limits.cpuset_cpus;
+  if (!limits.cpuset_mems.empty()) cpu["mems"] = limits.cpuset_mems;
+  if (!cpu.empty()) resources["cpu"] = std::move(cpu);
+  Json memory = Json::object();
+  if (limits.memory_limit_bytes > 0) memory["limit"] = limits.memory_limit_bytes;
+  if (limits.memory_swap_limit_bytes > 0) memory["swap"] = limits.memory_swap_limit_bytes;
+  if (!memory.empty()) resources["memory"] = std::move(memory);
+  if (!limits.unified.empty()) resources["unified"] = limits.unified;
+  return resources;
+}
+
+Json Linux(const std::string& container_id, const ContainerConfig& container) {
+  // What Kubernetes' runtimes hide by default: windows from /proc and /sys into the kernel.
+  static const std::vector<std::string> masked = {
+      "/proc/acpi",       "/proc/asound",      "/proc/kcore",       "/proc/keys",    "/proc/latency_stats",
+      "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/sys/devices/virtual/powercap",
+      "/proc/scsi"};
+  static const std::vector<std::string> read_only = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
+                                                     "/proc/sysrq-trigger"};
+  const SecurityContext& security = container.security;
+  Json linux_part{{"namespaces", Json::array({{{"type", "mount"}}, {{"type", "pid"}}, {{"type", "cgroup"}}})},
+                  {"cgroupsPath", absl::StrCat("/husk/", container_id)},
+                  {"resources", Resources(container.resources, security.privileged)}};
+  if (!security.privileged) {
+    linux_part["maskedPaths"] = security.masked_paths.value_or(masked);
+    linux_part["readonlyPaths"] = security.readonly_paths.value_or(read_only);
+  }
+  return linux_part;
+}
+
+}  // namespace
+
+StatusOr<std::string> MakeOciConfig(const PodConfig& pod, const std::string& container_id,
+                                    const ContainerConfig& container, const images::ImageRunConfig& image) {
+  HUSK_RETURN_IF_ERROR(CheckNamespaces(pod.namespaces));
+  HUSK_RETURN_IF_ERROR(CheckSupported(container));
+  HUSK_ASSIGN_OR_RETURN(auto process, Process(container, image));
+  const Json config{{"ociVersion", "1.0.2"},
+                    {"process", std::move(process)},
+                    {"root", {{"path", "rootfs"}, {"readonly", container.security.readonly_root}}},
+                    {"mounts", Mounts(container.security.privileged)},
+                    {"linux", Linux(container_id, container)}};
+  // Everything that could be no UTF-8 was checked above, but for paths and cgroup values, which crun refuses by itself.
+  return config.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace husk::sandbox
