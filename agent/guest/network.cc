@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "agent/guest/files.h"
 #include "agent/guest/rtnetlink.h"
 #include "agent/guest/text.h"
 
@@ -91,8 +92,9 @@ Status AddRoute(RouteSocket& socket, int index, const v1::Route& route) {
 Status ConfigureInterface(RouteSocket& socket, const std::string& present_name, const v1::Interface& wanted) {
   const int index = static_cast<int>(if_nametoindex(present_name.c_str()));
   if (index == 0) return absl::NotFoundError(absl::StrCat("no interface ", present_name));
-  if (wanted.name().empty() || wanted.name().size() >= IFNAMSIZ) {
-    return absl::InvalidArgumentError(absl::StrCat("an interface's name has 1 to ", IFNAMSIZ - 1, " bytes"));
+  const std::string& name = wanted.name();
+  if (name.empty() || name.size() >= IFNAMSIZ || name.find('/') != std::string::npos || name == "." || name == "..") {
+    return absl::InvalidArgumentError(absl::StrCat("not an interface's name: ", name));
   }
   // A name and a MAC can be set only while it is down.
   HUSK_RETURN_IF_ERROR(SetLinkFlags(socket, index, 0, IFF_UP, "link down"));
@@ -109,6 +111,11 @@ Status ConfigureInterface(RouteSocket& socket, const std::string& present_name, 
   }
   if (wanted.mtu() != 0) message.Attribute(IFLA_MTU, wanted.mtu());
   HUSK_RETURN_IF_ERROR(socket.Call(message, "set name, MAC and MTU"));
+  // The CNI result says all there is: no router may add to it, and an address derived from its MAC is no duplicate.
+  for (const char* setting : {"accept_ra", "accept_dad"}) {
+    // A kernel without IPv6 has no such file.
+    WriteFile(absl::StrCat("/proc/sys/net/ipv6/conf/", wanted.name(), "/", setting), "0").IgnoreError();
+  }
   HUSK_RETURN_IF_ERROR(SetLinkFlags(socket, index, IFF_UP, IFF_UP, "link up"));
   for (const auto& address : wanted.addresses()) HUSK_RETURN_IF_ERROR(AddAddress(socket, index, address));
   for (const auto& route : wanted.routes()) HUSK_RETURN_IF_ERROR(AddRoute(socket, index, route));
