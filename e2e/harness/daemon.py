@@ -114,7 +114,6 @@ class Huskd:
         self.log_path = self.root / "huskd.log"
         self.bridge = f"husk-e2e{number}"
         self.cgroup_root = f"/husk-e2e{number}"
-        self.network_data = self.root / "ipam"
         self.config_path = self.root / "config.yaml"
         self.config_path.write_text(yaml.safe_dump(self._configuration(number, configuration)))
         self.process = None
@@ -122,18 +121,15 @@ class Huskd:
         self._pods_made = 0
 
     def _configuration(self, number, more):
+        # Husk's own bridge, whatever the host has configured for other runtimes.
         network = self.root / "net.d"
         network.mkdir()
-        (network / "10-e2e.conflist").write_text(
-            '{"cniVersion": "1.0.0", "name": "%s", "plugins": [{"type": "bridge", "bridge": "%s", "isGateway": true,'
-            ' "ipMasq": true, "ipam": {"type": "host-local", "dataDir": "%s", "ranges": [[{"subnet":'
-            ' "10.214.%d.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}\n'
-            % (self.bridge, self.bridge, self.network_data, number))
         configuration = {
             "version": 1,
             "log": {"level": "debug"},
             "vm": {"first_user": 500000 + 1000 * number, "user_count": 1000},
-            "network": {"cni_configuration_directory": str(network)},
+            "network": {"cni_configuration_directory": str(network), "default_bridge": self.bridge,
+                        "default_subnet": f"10.214.{number}.0/24"},
             "cgroup": {"root": self.cgroup_root},
         }
         for section, values in more.items():
@@ -228,8 +224,7 @@ class Huskd:
             "named network namespaces": host.tree("/run/netns"),
             "cgroups": host.cgroups(self.cgroup_root.lstrip("/")),
             "firewall rules": {rule for rule in host.firewall_rules() if self.bridge in rule or "10.214." in rule},
-            "files": {path for directory in (self.data, self.run_state, self.network_data)
-                      for path in host.tree(directory)},
+            "files": {path for directory in (self.data, self.run_state) for path in host.tree(directory)},
         }
 
     def remove_everything(self):
