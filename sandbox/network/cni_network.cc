@@ -1,0 +1,168 @@
+#include "sandbox/network/cni_network.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "agent/common/mutex.h"
+#include "sandbox/host/pod_id.h"
+#include "sandbox/network/attachment_cache.h"
+#include "sandbox/network/cni_config.h"
+#include "sandbox/network/cni_exec.h"
+#include "sandbox/network/cni_result.h"
+#include "sandbox/network/default_bridge.h"
+#include "sandbox/network/json.h"
+#include "sandbox/network/link.h"
+#include "sandbox/network/namespace.h"
+#include "sandbox/network/tap.h"
+
+namespace husk::sandbox {
+namespace {
+
+// For DEL after an ADD that failed, whose own time may be over.
+constexpr auto kUndoLimit = std::chrono::seconds(30);
+
+class CniNetwork : public Network {
+ public:
+  explicit CniNetwork(const CniOptions& options)
+      : options_(options),
+        namespaces_(options.namespace_directory),
+        cache_(absl::StrCat(options.cache_directory, "/attachments")) {}
+
+  Status Ready() override {
+    HUSK_ASSIGN_OR_RETURN(const auto network, Configuration(Context::Background()));
+    for (const CniPlugin& plugin : network.plugins) {
+      const std::string address_plugin = StringMember(ObjectMember(plugin.config, "ipam"), "type");
+      for (const std::string& type : {plugin.type, address_plugin}) {
+        if (!type.empty())
+          HUSK_RETURN_IF_ERROR_DOING(FindPlugin(options_.plugin_directories, type).status(), network.source);
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  [[nodiscard]] std::string NamespacePath(const std::string& pod_id) const override {
+    return CheckPodId(pod_id).ok() ? namespaces_.PathOf(pod_id) : "";
+  }
+
+  Status CreateNamespace(const Context& context, const std::string& pod_id) override {
+    HUSK_RETURN_IF_ERROR(CheckPodId(pod_id));
+    HUSK_RETURN_IF_ERROR(context.Check());
+    return namespaces_.Create(pod_id);
+  }
+
+  StatusOr<NetworkResult> Attach(const Context& context, const NetworkRequest& request) override {
+    HUSK_RETURN_IF_ERROR(CheckPodId(request.pod_id));
+    // An earlier try that nobody undid: CNI allows no second ADD before a DEL.
+    HUSK_RETURN_IF_ERROR(Detach(context, request));
+    HUSK_ASSIGN_OR_RETURN(auto network, Configuration(context));
+    HUSK_ASSIGN_OR_RETURN(auto attachment,
+                          NewAttachment(request, namespaces_.PathOf(request.pod_id), std::move(network)));
+    HUSK_RETURN_IF_ERROR_DOING(cache_.Save(attachment), "note what CNI ADD will need undone");
+    auto result = Add(context, attachment);
+    if (result.ok()) return result;
+    const Status undone = Delete(context.Detached(kUndoLimit), attachment);
+    if (undone.ok()) return result;
+    return Annotate(result.status(), absl::StrCat("(and undoing it failed: ", undone.message(), ")"));
+  }
+
+  StatusOr<UniqueFd> CreateTap(const Context& context, const std::string& pod_id,
+                               const std::string& interface_name) override {
+    HUSK_RETURN_IF_ERROR(CheckPodId(pod_id));
+    HUSK_RETURN_IF_ERROR(context.Check());
+    auto tap = OpenTap(namespaces_.PathOf(pod_id), interface_name);
+    if (!tap.ok()) return Annotate(tap.status(), absl::StrCat("make a tap for ", interface_name));
+    return tap;
+  }
+
+  Status Detach(const Context& context, const NetworkRequest& request) override {
+    HUSK_RETURN_IF_ERROR(CheckPodId(request.pod_id));
+    auto attachment = cache_.Load(request.pod_id);
+    if (absl::IsNotFound(attachment.status())) return absl::OkStatus();
+    if (absl::IsDataLoss(attachment.status())) {
+      // The next best knowledge: what ADD would be told now.
+      HUSK_ASSIGN_OR_RETURN(auto network, Configuration(context));
+      attachment = NewAttachment(request, namespaces_.PathOf(request.pod_id), std::move(network));
+    }
+    HUSK_RETURN_IF_ERROR(attachment.status());
+    return Delete(context, *attachment);
+  }
+
+  Status RemoveNamespace(const Context& /*context*/, const std::string& pod_id) override {
+    HUSK_RETURN_IF_ERROR(CheckPodId(pod_id));
+    return namespaces_.Remove(pod_id);
+  }
+
+  StatusOr<std::vector<std::string>> ExistingNamespaces() override {
+    HUSK_ASSIGN_OR_RETURN(const auto namespaces, namespaces_.List());
+    // After a reboot the namespaces are gone, but addresses may still be leased.
+    HUSK_ASSIGN_OR_RETURN(const auto attached, cache_.List());
+    std::set<std::string> ids(namespaces.begin(), namespaces.end());
+    ids.insert(attached.begin(), attached.end());
+    return std::vector<std::string>(ids.begin(), ids.end());
+  }
+
+ private:
+  StatusOr<CniConfigList> Configuration(const Context& context) {
+    auto network = LoadConfigList(options_.configuration_directory);
+    if (!absl::IsNotFound(network.status()) || options_.default_bridge.empty()) return network;
+    return DefaultBridgeNetwork(options_, CanMasquerade(context));
+  }
+
+  bool CanMasquerade(const Context& context) {
+    const MutexLock lock(mutex_);
+    // What works stays; what does not is tried again, for the administrator may have mended it.
+    if (!masquerade_) masquerade_ = ProbeMasquerade(context).ok();
+    return masquerade_;
+  }
+
+  StatusOr<NetworkResult> Add(const Context& context, CniAttachment& attachment) {
+    HUSK_ASSIGN_OR_RETURN(attachment.result, AddNetwork(context, options_.plugin_directories, attachment));
+    HUSK_RETURN_IF_ERROR_DOING(cache_.Save(attachment), "keep the CNI result");
+    HUSK_ASSIGN_OR_RETURN_DOING(auto result,
+                                ConvertResult(attachment.result, attachment.namespace_path, attachment.interface_name),
+                                attachment.network.source);
+    // The links themselves know best; some plugins set routes that they do not tell.
+    HUSK_RETURN_IF_ERROR_DOING(RunInNamespace(attachment.namespace_path,
+                                              [&]() -> Status {
+                                                for (NetworkInterface& interface : result.interfaces) {
+                                                  HUSK_ASSIGN_OR_RETURN(const Link link, ReadLink(interface.name));
+                                                  HUSK_ASSIGN_OR_RETURN(const auto routes, ReadRoutes(link));
+                                                  interface.mtu = link.mtu;
+                                                  interface.mac_address = link.mac_address;
+                                                  AddRoutes(routes, interface);
+                                                }
+                                                return absl::OkStatus();
+                                              }),
+                               absl::StrCat("look at what CNI made (", attachment.network.source, ")"));
+    return result;
+  }
+
+  Status Delete(const Context& context, const CniAttachment& attachment) {
+    HUSK_RETURN_IF_ERROR(DeleteNetwork(context, options_.plugin_directories, attachment));
+    return cache_.Remove(attachment.container_id);
+  }
+
+  const CniOptions options_;
+  NamespaceDirectory namespaces_;
+  const AttachmentCache cache_;
+  Mutex mutex_;
+  bool masquerade_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace
+
+StatusOr<std::unique_ptr<Network>> NewCniNetwork(const CniOptions& options) {
+  for (const std::string* directory : {&options.namespace_directory, &options.cache_directory}) {
+    if (!absl::StartsWith(*directory, "/")) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the network needs absolute directories, not \"", *directory, "\""));
+    }
+  }
+  if (!options.default_bridge.empty()) HUSK_RETURN_IF_ERROR(DefaultBridgeNetwork(options, false).status());
+  return std::make_unique<CniNetwork>(options);
+}
+
+}  // namespace husk::sandbox

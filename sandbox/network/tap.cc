@@ -1,0 +1,63 @@
+#include "sandbox/network/tap.h"
+
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "sandbox/network/link.h"
+#include "sandbox/network/namespace.h"
+
+namespace husk::sandbox {
+namespace {
+
+// The kernel would look for routers and other addresses through the tap, right into the guest. /proc/sys/net shows the
+// namespace of the thread. Best effort: there may be no IPv6, or a read-only /proc/sys, and the guest can bear it.
+void SilenceIpv6(const std::string& link) {
+  const UniqueFd setting(
+      open(absl::StrCat("/proc/sys/net/ipv6/conf/", link, "/disable_ipv6").c_str(), O_WRONLY | O_CLOEXEC));
+  if (setting.valid()) (void)!write(setting.get(), "1", 1);
+}
+
+StatusOr<UniqueFd> MakeTap(const std::string& name) {
+  UniqueFd tap(open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  if (!tap.valid()) return ErrnoStatus(errno, "open /dev/net/tun");
+  ifreq request{};
+  std::strncpy(request.ifr_name, name.c_str(), sizeof(request.ifr_name) - 1);
+  request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+  if (ioctl(tap.get(), TUNSETIFF, &request) != 0) return ErrnoStatus(errno, absl::StrCat("make tap ", name));
+  return tap;
+}
+
+// On a thread inside the namespace.
+StatusOr<UniqueFd> JoinTap(const std::string& interface_name) {
+  HUSK_ASSIGN_OR_RETURN(const Link interface, ReadLink(interface_name));
+  const std::string name = absl::StrCat("tap", interface.index);
+  HUSK_ASSIGN_OR_RETURN(UniqueFd tap, MakeTap(name));
+  HUSK_ASSIGN_OR_RETURN(const Link link, ReadLink(name));
+  SilenceIpv6(name);
+  // Up first: a redirect to a link that is down loses frames.
+  HUSK_RETURN_IF_ERROR_DOING(BringUp(link, interface.mtu), name);
+  HUSK_RETURN_IF_ERROR_DOING(Redirect(link, interface), absl::StrCat(name, " to ", interface_name));
+  HUSK_RETURN_IF_ERROR_DOING(Redirect(interface, link), absl::StrCat(interface_name, " to ", name));
+  return tap;
+}
+
+}  // namespace
+
+StatusOr<UniqueFd> OpenTap(const std::string& namespace_path, const std::string& interface_name) {
+  UniqueFd tap;
+  HUSK_RETURN_IF_ERROR(RunInNamespace(namespace_path, [&]() -> Status {
+    HUSK_ASSIGN_OR_RETURN(tap, JoinTap(interface_name));
+    return absl::OkStatus();
+  }));
+  return tap;
+}
+
+}  // namespace husk::sandbox
