@@ -1,0 +1,261 @@
+#include "hypervisor/qemu/qemu_vm.h"
+
+#include <fcntl.h>
+
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "agent/common/rollback.h"
+#include "hypervisor/qemu/command_line.h"
+#include "hypervisor/qemu/disk_operations.h"
+#include "hypervisor/qemu/state_files.h"
+#include "hypervisor/qemu/wait.h"
+
+namespace husk::hypervisor {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::size_t kMaximumConsole = 65536;
+constexpr auto kUndoTimeout = std::chrono::seconds(15);
+constexpr auto kRunningPoll = std::chrono::milliseconds(5);
+
+std::uint64_t NumberMember(const json& object, const char* name) {
+  if (!object.is_object()) return 0;
+  const auto member = object.find(name);
+  return member != object.end() && member->is_number_unsigned() ? member->get<std::uint64_t>() : 0;
+}
+
+bool BoolMember(const json& object, const char* name) {
+  if (!object.is_object()) return false;
+  const auto member = object.find(name);
+  return member != object.end() && member->is_boolean() && member->get<bool>();
+}
+
+std::string StringMember(const json& object, const char* name) {
+  if (!object.is_object()) return "";
+  const auto member = object.find(name);
+  return member != object.end() && member->is_string() ? member->get<std::string>() : "";
+}
+
+std::uint64_t PluggedMemory(const json& devices) {
+  std::uint64_t plugged = 0;
+  for (const auto& device : devices) {
+    if (device.is_object() && device.contains("data")) plugged += NumberMember(device["data"], "size");
+  }
+  return plugged;
+}
+
+StatusOr<std::vector<std::string>> CommandLineOf(pid_t pid) {
+  const UniqueFd file(open(absl::StrCat("/proc/", pid, "/cmdline").c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.valid()) return ErrnoStatus(errno, "read QEMU's command line");
+  std::string text;
+  std::array<char, 4096> buffer;  // NOLINT: read() fills it
+  ssize_t count = 0;
+  while ((count = read(file.get(), buffer.data(), buffer.size())) > 0) {
+    text.append(buffer.data(), static_cast<std::size_t>(count));
+  }
+  if (!text.empty() && text.back() == '\0') text.pop_back();
+  return std::vector<std::string>(absl::StrSplit(text, '\0'));
+}
+
+}  // namespace
+
+// Calls that change the VM wait for each other here, each no longer than its context allows.
+class QemuVm::Turn {
+ public:
+  explicit Turn(QemuVm& vm) : vm_(vm) {}
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+  ~Turn() {
+    if (!taken_) return;
+    const MutexLock lock(vm_.mutex_);
+    vm_.turn_taken_ = false;
+    vm_.changed_.NotifyAll();
+  }
+  Status Take(const Context& context) {
+    const WakeOnStop wake(context, vm_.mutex_, vm_.changed_);
+    const MutexLock lock(vm_.mutex_);
+    while (vm_.turn_taken_) {
+      HUSK_RETURN_IF_ERROR_DOING(WaitOnce(context, vm_.mutex_, vm_.changed_), "wait for another change of the VM");
+    }
+    vm_.turn_taken_ = taken_ = true;
+    return absl::OkStatus();
+  }
+
+ private:
+  QemuVm& vm_;
+  bool taken_ = false;
+};
+
+QemuVm::QemuVm(std::shared_ptr<IoThread> io_thread, std::shared_ptr<VmProcess> process, std::string state_directory,
+               UniqueFd directory)
+    : io_thread_(std::move(io_thread)),
+      process_(std::move(process)),
+      state_directory_(std::move(state_directory)),
+      directory_(std::move(directory)) {}
+
+QemuVm::~QemuVm() {
+  process_->DropCallback();
+  const MutexLock lock(mutex_);
+  if (qmp_ != nullptr) qmp_->Close();
+}
+
+Status QemuVm::AwaitRunning(const Context& context) {
+  HUSK_ASSIGN_OR_RETURN(const auto qmp, Qmp(context));
+  for (;;) {
+    HUSK_ASSIGN_OR_RETURN(const json status, qmp->Execute(context, "query-status"));
+    if (BoolMember(status, "running")) return absl::OkStatus();
+    HUSK_RETURN_IF_ERROR_DOING(SleepFor(context, kRunningPoll), "wait for the VM to run");
+  }
+}
+
+StatusOr<std::shared_ptr<QmpClient>> QemuVm::ConnectQmp(const Context& context) {
+  HUSK_ASSIGN_OR_RETURN(auto socket, ConnectIn(context, directory_.get(), kQmpSocket));
+  const std::weak_ptr<VmProcess> process = process_;
+  return QmpClient::Connect(context, *io_thread_, std::move(socket), [process](const QmpEvent& event) {
+    if (event.name != "SHUTDOWN") return;
+    if (const auto watched = process.lock()) {
+      watched->SetHint(absl::StrCat("the VM shut down: ", Printable(StringMember(event.data, "reason"))));
+    }
+  });
+}
+
+StatusOr<std::shared_ptr<QmpClient>> QemuVm::Qmp(const Context& context) {
+  if (!process_->alive()) return absl::UnavailableError("the VM has ended");
+  {
+    const MutexLock lock(mutex_);
+    if (qmp_ != nullptr && qmp_->status().ok()) return qmp_;
+  }
+  HUSK_ASSIGN_OR_RETURN(auto qmp, ConnectQmp(context));
+  const MutexLock lock(mutex_);
+  if (qmp_ != nullptr) qmp_->Close();
+  qmp_ = qmp;
+  return qmp;
+}
+
+StatusOr<std::set<std::uint32_t>> QemuVm::DeviceLuns(const Context& context, QmpClient& qmp) {
+  HUSK_ASSIGN_OR_RETURN(const json children, qmp.Execute(context, "qom-list", {{"path", "/machine/peripheral"}}));
+  std::set<std::uint32_t> luns;
+  for (const auto& child : children) {
+    if (const auto lun = LunOfName(StringMember(child, "name"))) luns.insert(*lun);
+  }
+  return luns;
+}
+
+Status QemuVm::RemoveHalfAttachedDisks(const Context& context) {
+  Turn turn(*this);
+  HUSK_RETURN_IF_ERROR(turn.Take(context));
+  HUSK_ASSIGN_OR_RETURN(const auto qmp, Qmp(context));
+  HUSK_ASSIGN_OR_RETURN(const auto whole, DeviceLuns(context, *qmp));
+  HUSK_ASSIGN_OR_RETURN(const auto begun, LunsWithDescriptors(context, *qmp));
+  for (const auto lun : begun) {
+    if (whole.contains(lun)) continue;
+    HUSK_RETURN_IF_ERROR_DOING(RemoveDisk(context, *qmp, lun), absl::StrCat("remove half-attached disk lun=", lun));
+  }
+  return absl::OkStatus();
+}
+
+std::string QemuVm::agent_socket() const {
+  return absl::StrCat(state_directory_, "/", kAgentSocket);
+}
+
+StatusOr<VmInformation> QemuVm::Information(const Context& context) {
+  HUSK_ASSIGN_OR_RETURN(const auto qmp, Qmp(context));
+  HUSK_ASSIGN_OR_RETURN(const json kvm, qmp->Execute(context, "query-kvm"));
+  HUSK_ASSIGN_OR_RETURN(const json cpus, qmp->Execute(context, "query-cpus-fast"));
+  HUSK_ASSIGN_OR_RETURN(const json memory, qmp->Execute(context, "query-memory-size-summary"));
+  HUSK_ASSIGN_OR_RETURN(const json devices, qmp->Execute(context, "query-memory-devices"));
+  VmInformation information{
+      .process = process_->identity(),
+      .accelerator = BoolMember(kvm, "enabled") ? Accelerator::kKvm : Accelerator::kTcg,
+      .vcpus = static_cast<std::uint32_t>(cpus.size()),
+      .memory_bytes = NumberMember(memory, "base-memory") + PluggedMemory(devices),
+  };
+  HUSK_ASSIGN_OR_RETURN(information.command_line, CommandLineOf(information.process.pid));
+  return information;
+}
+
+StatusOr<std::uint32_t> QemuVm::AttachDisk(const Context& context, const DiskConfig& disk) {
+  HUSK_ASSIGN_OR_RETURN_DOING(auto extents, OpenDisk(disk), "attach disk");
+  Turn turn(*this);
+  HUSK_RETURN_IF_ERROR_DOING(turn.Take(context), "attach disk");
+  HUSK_ASSIGN_OR_RETURN_DOING(const auto qmp, Qmp(context), "attach disk");
+  HUSK_ASSIGN_OR_RETURN_DOING(const auto used, DeviceLuns(context, *qmp), "attach disk");
+  std::set<std::uint32_t> unusable;
+  {
+    const MutexLock lock(mutex_);
+    unusable = unusable_luns_;
+  }
+  HUSK_ASSIGN_OR_RETURN_DOING(const auto lun, FreeLun(used, unusable), "attach disk");
+
+  Rollback rollback(context, kUndoTimeout, [this, lun](const std::string& /*step*/, const Status& /*status*/) {
+    const MutexLock lock(mutex_);
+    unusable_luns_.insert(lun);
+  });
+  rollback.Add("remove disk", [&qmp, lun](const Context& undo) { return RemoveDisk(undo, *qmp, lun); });
+  HUSK_RETURN_IF_ERROR_DOING(AddDisk(context, *qmp, lun, disk.read_only, std::move(extents)),
+                             absl::StrCat("attach disk lun=", lun));
+  rollback.Commit();
+  return lun;
+}
+
+Status QemuVm::DetachDisk(const Context& context, std::uint32_t lun) {
+  if (lun == 0) return absl::InvalidArgumentError("LUN 0 is the scratch disk");
+  if (lun > kHighestLun) return absl::OkStatus();
+  const std::string doing = absl::StrCat("detach disk lun=", lun);
+  Turn turn(*this);
+  HUSK_RETURN_IF_ERROR_DOING(turn.Take(context), doing);
+  HUSK_ASSIGN_OR_RETURN_DOING(const auto qmp, Qmp(context), doing);
+  HUSK_RETURN_IF_ERROR_DOING(RemoveDisk(context, *qmp, lun), doing);
+  const MutexLock lock(mutex_);
+  unusable_luns_.erase(lun);
+  return absl::OkStatus();
+}
+
+StatusOr<std::vector<std::uint32_t>> QemuVm::AttachedDisks(const Context& context) {
+  HUSK_ASSIGN_OR_RETURN_DOING(const auto qmp, Qmp(context), "list disks");
+  HUSK_ASSIGN_OR_RETURN_DOING(auto luns, DeviceLuns(context, *qmp), "list disks");
+  luns.erase(0);
+  return std::vector<std::uint32_t>(luns.begin(), luns.end());
+}
+
+void QemuVm::OnExit(std::function<void(const VmExit&)> callback) {
+  process_->OnExit(std::move(callback));
+}
+
+bool QemuVm::alive() const {
+  return process_->alive();
+}
+
+Status QemuVm::Kill(const Context& context) {
+  return process_->Kill(context);
+}
+
+Status QemuVm::ReadConsole(const Context& context) {
+  HUSK_ASSIGN_OR_RETURN(const auto qmp, Qmp(context));
+  HUSK_ASSIGN_OR_RETURN(const json encoded,
+                        qmp->Execute(context, "ringbuf-read",
+                                     {{"device", kConsoleChardev}, {"size", kMaximumConsole}, {"format", "base64"}}));
+  std::string text;
+  if (!encoded.is_string() || !absl::Base64Unescape(encoded.get<std::string>(), &text)) {
+    return absl::InternalError("QMP ringbuf-read: no base64");
+  }
+  const MutexLock lock(mutex_);
+  console_.append(text);
+  if (console_.size() > kMaximumConsole) console_.erase(0, console_.size() - kMaximumConsole);
+  return absl::OkStatus();
+}
+
+std::string QemuVm::ConsoleTail(const Context& context) {
+  // What was read before is still worth showing when nothing can be read any more.
+  [[maybe_unused]] const Status status = ReadConsole(context);
+  const MutexLock lock(mutex_);
+  return console_;
+}
+
+}  // namespace husk::hypervisor

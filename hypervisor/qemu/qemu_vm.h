@@ -1,0 +1,67 @@
+// One QEMU, as a Vm.
+#ifndef HUSK_HYPERVISOR_QEMU_QEMU_VM_H_
+#define HUSK_HYPERVISOR_QEMU_QEMU_VM_H_
+
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "agent/common/mutex.h"
+#include "agent/common/unique_fd.h"
+#include "hypervisor/hypervisor.h"
+#include "hypervisor/qemu/io_thread.h"
+#include "hypervisor/qemu/process.h"
+#include "hypervisor/qemu/qmp_client.h"
+
+namespace husk::hypervisor {
+
+class QemuVm final : public Vm {
+ public:
+  QemuVm(std::shared_ptr<IoThread> io_thread, std::shared_ptr<VmProcess> process, std::string state_directory,
+         UniqueFd directory);
+  QemuVm(const QemuVm&) = delete;
+  QemuVm& operator=(const QemuVm&) = delete;
+  ~QemuVm() override;
+
+  // Connects QMP and waits until the VM runs. UNAVAILABLE when QEMU ends meanwhile.
+  Status AwaitRunning(const Context& context);
+  // Frees what an AttachDisk left behind whose huskd died.
+  Status RemoveHalfAttachedDisks(const Context& context);
+
+  [[nodiscard]] std::string agent_socket() const override;
+  [[nodiscard]] StatusOr<VmInformation> Information(const Context& context) override;
+  StatusOr<std::uint32_t> AttachDisk(const Context& context, const DiskConfig& disk) override;
+  Status DetachDisk(const Context& context, std::uint32_t lun) override;
+  [[nodiscard]] StatusOr<std::vector<std::uint32_t>> AttachedDisks(const Context& context) override;
+  void OnExit(std::function<void(const VmExit&)> callback) override;
+  [[nodiscard]] bool alive() const override;
+  Status Kill(const Context& context) override;
+  [[nodiscard]] std::string ConsoleTail(const Context& context) override;
+
+ private:
+  class Turn;
+
+  // The connection; a new one if the last broke. UNAVAILABLE if the process has ended.
+  StatusOr<std::shared_ptr<QmpClient>> Qmp(const Context& context);
+  StatusOr<std::shared_ptr<QmpClient>> ConnectQmp(const Context& context);
+  // Those that exist as devices, the scratch disk's too.
+  static StatusOr<std::set<std::uint32_t>> DeviceLuns(const Context& context, QmpClient& qmp);
+  Status ReadConsole(const Context& context);
+
+  const std::shared_ptr<IoThread> io_thread_;  // first: what follows must not outlive it
+  const std::shared_ptr<VmProcess> process_;
+  const std::string state_directory_;
+  const UniqueFd directory_;
+
+  Mutex mutex_;
+  ConditionVariable changed_;
+  bool turn_taken_ ABSL_GUARDED_BY(mutex_) = false;
+  std::shared_ptr<QmpClient> qmp_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::uint32_t> unusable_luns_ ABSL_GUARDED_BY(mutex_);  // of disks that could not be taken away again
+  std::string console_ ABSL_GUARDED_BY(mutex_);                    // what was read from QEMU's ring is gone from it
+};
+
+}  // namespace husk::hypervisor
+
+#endif  // HUSK_HYPERVISOR_QEMU_QEMU_VM_H_
