@@ -220,8 +220,7 @@ void Channel::Connect() {
   }
   const auto connection = std::make_shared<Connection>(io_);
   error_code error;
-  connection->socket.assign(asio::local::stream_protocol(), made.fd.get(), error);
-  if (error) {
+  if (connection->socket.assign(asio::local::stream_protocol(), made.fd.get(), error)) {
     SetTrouble(error.message());
     ConnectLater();
     return;
@@ -275,7 +274,8 @@ void Channel::Drop(ConnectionPointer connection, const std::string& trouble) {
   connection_.reset();
   error_code ignored;
   connection->timer.cancel();
-  connection->socket.close(ignored);
+  // It is closed whatever close(2) says.
+  static_cast<void>(connection->socket.close(ignored));
   SetTrouble(trouble);
   for (const auto& [stream, sent] : connection->sent) {
     if (sent.call) waiting_.emplace(sent.sequence, sent.call);
@@ -358,7 +358,7 @@ Status Channel::Handle(const ConnectionPointer& connection, const ttrpc::Frame& 
 }
 
 Status Channel::HandleHello(const ConnectionPointer& connection, const StatusOr<std::string>& outcome) {
-  HUSK_RETURN_IF_ERROR_DOING(outcome.status(), "Hello");
+  if (!outcome.ok()) return Annotate(outcome.status(), "Hello");
   v1::HelloResponse hello;
   if (!hello.ParseFromString(*outcome)) return absl::InvalidArgumentError("Hello's answer cannot be read");
   if (hello.protocol_version() != kProtocolVersion) {

@@ -189,6 +189,7 @@ FakeGuest& FakeAgentConnector::guest(const std::string& socket_path) {
 std::vector<std::string> FakeAgentConnector::socket_paths() const {
   const MutexLock lock(mutex_);
   std::vector<std::string> paths;
+  paths.reserve(guests_.size());
   for (const auto& [path, guest] : guests_) paths.push_back(path);
   return paths;
 }

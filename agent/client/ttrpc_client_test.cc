@@ -297,6 +297,7 @@ TEST_F(TtrpcClientTest, AGT05_UnansweredCallsDoNotFillTheChannel) {
   guest_->Start();
   for (int round = 0; round < 3; ++round) {
     std::vector<std::thread> callers;
+    callers.reserve(100);
     for (int i = 0; i < 100; ++i) {
       callers.emplace_back([&] { EXPECT_FALSE(client_->Poll(context_.WithTimeout(milliseconds(200)), {}).ok()); });
     }
@@ -309,6 +310,7 @@ TEST_F(TtrpcClientTest, ThousandCallsAtOnce) {
   guest_->handler = AnswerPid;
   guest_->Start();
   std::vector<std::thread> callers;
+  callers.reserve(1000);
   for (unsigned i = 0; i < 1000; ++i) {
     callers.emplace_back([&, i] {
       const auto started = client_->StartContainer(context_, Starting(std::to_string(i)));
