@@ -18,9 +18,15 @@ constexpr std::string_view kService = "husk.agent.v1.Agent";
 
 }  // namespace
 
-std::optional<ChannelDecoder::Event> ChannelDecoder::Begin(std::size_t marker) {
-  raw_.erase(0, marker);
-  // Half a marker's nonce: the old connection is over, the new one not complete yet.
+std::size_t ChannelDecoder::CutMarker(std::string_view bytes) {
+  for (std::size_t tail = std::min(kChannelMarker.size() - 1, bytes.size()); tail > 0; --tail) {
+    if (bytes.ends_with(kChannelMarker.substr(0, tail))) return tail;
+  }
+  return 0;
+}
+
+std::optional<ChannelDecoder::Event> ChannelDecoder::Begin() {
+  // The old connection is over, even if the new one is not complete yet.
   connected_ = false;
   if (raw_.size() < kChannelMarker.size() + kChannelNonceSize) return std::nullopt;
   nonce_ = raw_.substr(kChannelMarker.size(), kChannelNonceSize);
@@ -28,6 +34,8 @@ std::optional<ChannelDecoder::Event> ChannelDecoder::Begin(std::size_t marker) {
   connected_ = true;
   position_ = 0;
   frames_ = ttrpc::Decoder();
+  // A connection that broke within its nonce: what was taken for the rest of it began the next one.
+  begun_ = nonce_.substr(nonce_.size() - CutMarker(nonce_));
   return Event{.connected = true, .nonce = nonce_, .request = std::nullopt};
 }
 
@@ -42,19 +50,22 @@ std::optional<ChannelDecoder::Event> ChannelDecoder::Next() {
       }
     }
     if (raw_.empty()) return std::nullopt;
-    const std::size_t marker = raw_.find(kChannelMarker);
-    if (marker == 0) return Begin(0);
-    // A marker may be cut: keep what could be its beginning.
-    std::size_t usable = marker;
-    if (marker == std::string::npos) {
-      usable = raw_.size();
-      for (std::size_t tail = std::min(kChannelMarker.size() - 1, raw_.size()); tail > 0; --tail) {
-        if (raw_.ends_with(kChannelMarker.substr(0, tail))) {
-          usable -= tail;
-          break;
-        }
-      }
+    if (!begun_.empty()) {
+      const std::string both = begun_ + raw_.substr(0, kChannelMarker.size() - begun_.size());
+      if (kChannelMarker == both) raw_.insert(0, begun_);
+      if (kChannelMarker.starts_with(both) && kChannelMarker != both) return std::nullopt;
+      begun_.clear();
     }
+    // The last one within the length of a beginning counts: the others were cut.
+    const std::size_t marker = raw_.find(kChannelMarker);
+    if (marker == 0) {
+      const std::size_t next = raw_.find(kChannelMarker, 1);
+      if (next >= kChannelMarker.size() + kChannelNonceSize) return Begin();
+      raw_.erase(0, next);
+      continue;
+    }
+    // One may be cut at the end: keep what could be its beginning.
+    const std::size_t usable = marker != std::string::npos ? marker : raw_.size() - CutMarker(raw_);
     if (usable == 0) return std::nullopt;
     if (connected_) {
       MaskChannelBytes(nonce_, position_, raw_.data(), usable);

@@ -34,10 +34,13 @@ class ChannelDecoder {
   [[nodiscard]] bool lost() const { return !connected_; }
 
  private:
-  std::optional<Event> Begin(std::size_t marker);
+  // How many bytes at the end could be the beginning of a marker.
+  static std::size_t CutMarker(std::string_view bytes);
+  std::optional<Event> Begin();
 
   std::string raw_;  // not looked at yet
   std::string nonce_;
+  std::string begun_;  // the end of nonce_, if it could be the beginning of a marker
   bool connected_ = false;
   std::uint64_t position_ = 0;
   ttrpc::Decoder frames_;
