@@ -106,6 +106,10 @@ class Pod:
                 status = exited
         return output[self.proto.STDOUT], output[self.proto.STDERR], status
 
+    def finish_status(self, name):
+        _, _, status = self.finish(name)
+        return status.exit_code
+
     def finish(self, name):
         result = self.drain(name)
         self.client.call("RemoveContainer", container_id=name)
@@ -253,6 +257,15 @@ def test_remove_running(pod):
 TESTS = [test_user_and_files, test_refusals, test_stdin_exec_and_signal, test_reconnect, test_oom, test_remove_running]
 
 
+def describe(proto, guest):
+    """What another connection can learn of a guest that failed a test."""
+    try:
+        client = guest.connect(proto, deadline=20)
+        print("the agent answers:", client.hello, client.call("ListProcesses"), flush=True)
+    except (OSError, guests.RpcError) as error:
+        print("the agent does not answer:", error, flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--image", required=True)
@@ -261,11 +274,6 @@ def main():
     sys.path.insert(0, options.proto)
     from agent.proto import agent_pb2 as proto
 
-    def finish_status(pod, name):
-        _, _, status = pod.finish(name)
-        return status.exit_code
-
-    Pod.finish_status = finish_status
     with tempfile.TemporaryDirectory() as directory:
         directory = pathlib.Path(directory)
         guest = guests.Guest(options.image, directory, make_disks(directory))
@@ -284,6 +292,7 @@ def main():
             guest.process.wait(60)
             assert guest.process.returncode == 0, guest.process.returncode
         except BaseException:
+            describe(proto, guest)
             print(guest.console.read_text(errors="replace") if guest.console.exists() else "no console", flush=True)
             raise
         finally:
