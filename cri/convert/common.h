@@ -1,0 +1,62 @@
+// What the conversions of pods, containers and images share. Only files below cri/ see CRI messages.
+#ifndef HUSK_CRI_CONVERT_COMMON_H_
+#define HUSK_CRI_CONVERT_COMMON_H_
+
+#include <google/protobuf/map.h>
+#include <google/protobuf/repeated_field.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "agent/common/status.h"
+#include "cri/proto/api.pb.h"
+#include "sandbox/types.h"
+
+namespace husk::cri {
+
+namespace api = ::runtime::v1;
+
+// INVALID_ARGUMENT "<field>: <why>".
+Status FieldError(std::string_view field, std::string_view why);
+// UNIMPLEMENTED "<field>: not supported by this version of Husk": what would be unsafe or visible to ignore.
+Status UnsupportedField(std::string_view field);
+
+// A name that ends up in logs, CNI arguments and listings: not empty, no control characters, no slash, at most 512
+// bytes.
+Status CheckName(std::string_view field, const std::string& name);
+
+sandbox::StringMap FromProtoMap(const google::protobuf::Map<std::string, std::string>& map);
+void ToProtoMap(const sandbox::StringMap& map, google::protobuf::Map<std::string, std::string>* out);
+std::vector<std::string> FromProtoList(const google::protobuf::RepeatedPtrField<std::string>& list);
+
+// `field` is what errors call the message.
+StatusOr<sandbox::LinuxResources> FromProto(const api::LinuxContainerResources& resources, const std::string& field);
+void ToProto(const sandbox::LinuxResources& resources, api::LinuxContainerResources* out);
+
+StatusOr<sandbox::NamespaceOptions> FromProto(const api::NamespaceOption& options, const std::string& field);
+void ToProto(const sandbox::NamespaceOptions& options, api::NamespaceOption* out);
+
+// Confinement that a pod may ask for and that the guest does not give yet: SELinux labels and profiles by name are
+// refused. A RuntimeDefault profile passes (cri/README.md says what that means today).
+template <typename SecurityContext>
+Status CheckConfinement(const SecurityContext& context, const std::string& field) {
+  if (context.has_selinux_options()) {
+    const api::SELinuxOption& options = context.selinux_options();
+    if (!options.user().empty() || !options.role().empty() || !options.type().empty() || !options.level().empty()) {
+      return UnsupportedField(field + ".selinux_options");
+    }
+  }
+  if (context.seccomp().profile_type() == api::SecurityProfile::Localhost) return UnsupportedField(field + ".seccomp");
+  if (context.apparmor().profile_type() == api::SecurityProfile::Localhost) {
+    return UnsupportedField(field + ".apparmor");
+  }
+  if (context.supplemental_groups_policy() == api::Strict) {
+    return UnsupportedField(field + ".supplemental_groups_policy");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace husk::cri
+
+#endif  // HUSK_CRI_CONVERT_COMMON_H_

@@ -1,0 +1,225 @@
+#include "cri/convert/container.h"
+
+#include <cstdint>
+#include <limits>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/strip.h"
+#include "cri/convert/common.h"
+
+namespace husk::cri {
+
+namespace {
+
+// Put before the CRI's names by cri/proto/CMakeLists.txt.
+constexpr char kSignalPrefix[] = "CRI_";
+
+StatusOr<sandbox::UserSpec> UserFromProto(const api::LinuxContainerSecurityContext& security,
+                                          const std::string& field) {
+  sandbox::UserSpec user;
+  if (security.has_run_as_user()) user.uid = security.run_as_user().value();
+  if (security.has_run_as_group()) user.gid = security.run_as_group().value();
+  user.username = security.run_as_username();
+  if (user.uid && !user.username.empty()) {
+    return FieldError(field + ".run_as_username", "given together with run_as_user");
+  }
+  if (user.gid && !user.uid && user.username.empty()) {
+    return FieldError(field + ".run_as_group", "given without run_as_user or run_as_username");
+  }
+  constexpr std::int64_t kLastId = std::numeric_limits<std::int32_t>::max();
+  const auto in_range = [](std::int64_t id) { return id >= 0 && id <= kLastId; };
+  if (user.uid && !in_range(*user.uid)) return FieldError(field + ".run_as_user", "out of range");
+  if (user.gid && !in_range(*user.gid)) return FieldError(field + ".run_as_group", "out of range");
+  for (const std::int64_t gid : security.supplemental_groups()) {
+    if (!in_range(gid)) return FieldError(field + ".supplemental_groups", absl::StrCat(gid, " is out of range"));
+    user.supplemental_gids.push_back(static_cast<std::uint32_t>(gid));
+  }
+  return user;
+}
+
+StatusOr<sandbox::SecurityContext> FromProto(const api::LinuxContainerSecurityContext& security) {
+  const std::string field = "config.linux.security_context";
+  HUSK_RETURN_IF_ERROR(CheckConfinement(security, field));
+  if (absl::StartsWith(security.apparmor_profile(), "localhost/")) {
+    return UnsupportedField(field + ".apparmor_profile");
+  }
+  if (absl::StartsWith(security.seccomp_profile_path(), "localhost/")) {
+    return UnsupportedField(field + ".seccomp_profile_path");
+  }
+  sandbox::SecurityContext result;
+  result.privileged = security.privileged();
+  result.add_capabilities = FromProtoList(security.capabilities().add_capabilities());
+  result.drop_capabilities = FromProtoList(security.capabilities().drop_capabilities());
+  result.add_ambient_capabilities = FromProtoList(security.capabilities().add_ambient_capabilities());
+  if (security.has_namespace_options()) {
+    HUSK_ASSIGN_OR_RETURN(result.namespaces,
+                          husk::cri::FromProto(security.namespace_options(), field + ".namespace_options"));
+  }
+  HUSK_ASSIGN_OR_RETURN(result.user, UserFromProto(security, field));
+  result.readonly_root = security.readonly_rootfs();
+  result.no_new_privileges = security.no_new_privs();
+  // Callers of the CRI name the paths themselves: none means none. The defaults are for those without any context.
+  result.masked_paths = FromProtoList(security.masked_paths());
+  result.readonly_paths = FromProtoList(security.readonly_paths());
+  return result;
+}
+
+StatusOr<sandbox::ContainerMount> FromProto(const api::Mount& mount, const std::string& field) {
+  if (mount.container_path().empty()) return FieldError(field + ".container_path", "missing");
+  if (mount.has_image()) return UnsupportedField(field + ".image");
+  if (mount.propagation() != api::PROPAGATION_PRIVATE) return UnsupportedField(field + ".propagation");
+  if (mount.uidmappings_size() != 0) return UnsupportedField(field + ".uidMappings");
+  if (mount.gidmappings_size() != 0) return UnsupportedField(field + ".gidMappings");
+  if (mount.recursive_read_only()) {
+    // The kubelet looks for this prefix.
+    return absl::UnimplementedError(
+        absl::StrCat("RROUnsupported: ", field, ".recursive_read_only: not supported by this version of Husk"));
+  }
+  return sandbox::ContainerMount{
+      .container_path = mount.container_path(), .host_path = mount.host_path(), .read_only = mount.readonly()};
+}
+
+void ToProto(const sandbox::ContainerMetadata& metadata, api::ContainerMetadata* out) {
+  out->set_name(metadata.name);
+  out->set_attempt(metadata.attempt);
+}
+
+// The image as the pod's author wrote it where that is known: the reference that people recognise.
+void ImageToProto(const sandbox::ContainerConfig& config, api::ImageSpec* out) {
+  out->set_image(config.user_image.empty() ? config.image : config.user_image);
+  out->set_user_specified_image(config.user_image);
+  ToProtoMap(config.image_annotations, out->mutable_annotations());
+}
+
+api::ContainerState ToProto(sandbox::ContainerState state) {
+  switch (state) {
+    case sandbox::ContainerState::kCreated:
+      return api::CONTAINER_CREATED;
+    case sandbox::ContainerState::kRunning:
+      return api::CONTAINER_RUNNING;
+    case sandbox::ContainerState::kExited:
+      return api::CONTAINER_EXITED;
+    case sandbox::ContainerState::kUnknown:
+      return api::CONTAINER_UNKNOWN;
+  }
+  return api::CONTAINER_UNKNOWN;
+}
+
+sandbox::ContainerState FromProto(api::ContainerState state) {
+  switch (state) {
+    case api::CONTAINER_CREATED:
+      return sandbox::ContainerState::kCreated;
+    case api::CONTAINER_RUNNING:
+      return sandbox::ContainerState::kRunning;
+    case api::CONTAINER_EXITED:
+      return sandbox::ContainerState::kExited;
+    default:
+      return sandbox::ContainerState::kUnknown;
+  }
+}
+
+}  // namespace
+
+StatusOr<sandbox::ContainerConfig> ContainerConfigFromProto(const api::ContainerConfig& config) {
+  if (config.has_windows()) return UnsupportedField("config.windows");
+  if (config.devices_size() != 0) return UnsupportedField("config.devices");
+  if (config.cdi_devices_size() != 0) return UnsupportedField("config.CDI_devices");
+  HUSK_RETURN_IF_ERROR(CheckName("config.metadata.name", config.metadata().name()));
+  if (config.image().image().empty()) return FieldError("config.image.image", "missing");
+
+  sandbox::ContainerConfig result;
+  result.metadata = {.name = config.metadata().name(), .attempt = config.metadata().attempt()};
+  result.image = config.image().image();
+  result.user_image = config.image().user_specified_image();
+  result.image_annotations = FromProtoMap(config.image().annotations());
+  result.command = FromProtoList(config.command());
+  result.arguments = FromProtoList(config.args());
+  result.working_directory = config.working_dir();
+  for (const api::KeyValue& variable : config.envs()) {
+    if (variable.key().empty() || variable.key().find_first_of(std::string_view("=\0", 2)) != std::string::npos) {
+      return FieldError("config.envs", absl::StrCat("\"", variable.key(), "\" is no name of a variable"));
+    }
+    result.environment.emplace_back(variable.key(), variable.value());
+  }
+  for (const api::Mount& mount : config.mounts()) {
+    HUSK_ASSIGN_OR_RETURN(result.mounts.emplace_back(),
+                          FromProto(mount, absl::StrCat("config.mounts[", result.mounts.size(), "]")));
+  }
+  result.labels = FromProtoMap(config.labels());
+  result.annotations = FromProtoMap(config.annotations());
+  result.log_path = config.log_path();
+  result.stdin = config.stdin();
+  result.stdin_once = config.stdin_once();
+  result.tty = config.tty();
+  HUSK_ASSIGN_OR_RETURN(result.resources, husk::cri::FromProto(config.linux().resources(), "config.linux.resources"));
+  if (config.linux().has_security_context()) {
+    HUSK_ASSIGN_OR_RETURN(result.security, FromProto(config.linux().security_context()));
+  }
+  if (!api::Signal_IsValid(config.stop_signal())) return FieldError("config.stop_signal", "unknown");
+  result.stop_signal = SignalName(config.stop_signal());
+  return result;
+}
+
+sandbox::ContainerFilter ContainerFilterFromProto(const api::ContainerFilter& filter) {
+  sandbox::ContainerFilter result;
+  result.id = filter.id();
+  result.pod_id = filter.pod_sandbox_id();
+  if (filter.has_state()) result.state = FromProto(filter.state().state());
+  result.labels = FromProtoMap(filter.label_selector());
+  return result;
+}
+
+void ContainerStatusToProto(const sandbox::ContainerStatus& container, api::ContainerStatus* out) {
+  out->set_id(container.id);
+  ToProto(container.config.metadata, out->mutable_metadata());
+  out->set_state(ToProto(container.state));
+  out->set_created_at(container.created_at);
+  out->set_started_at(container.started_at);
+  out->set_finished_at(container.finished_at);
+  out->set_exit_code(container.exit_code);
+  ImageToProto(container.config, out->mutable_image());
+  out->set_image_ref(container.image_reference.empty() ? container.image_id : container.image_reference);
+  out->set_reason(container.reason);
+  out->set_message(container.message);
+  ToProtoMap(container.config.labels, out->mutable_labels());
+  ToProtoMap(container.config.annotations, out->mutable_annotations());
+  for (const sandbox::ContainerMount& mount : container.config.mounts) {
+    api::Mount* mounted = out->add_mounts();
+    mounted->set_container_path(mount.container_path);
+    mounted->set_host_path(mount.host_path);
+    mounted->set_readonly(mount.read_only);
+  }
+  out->set_log_path(container.log_path);
+  husk::cri::ToProto(container.config.resources, out->mutable_resources()->mutable_linux());
+  out->set_image_id(container.image_id);
+  out->set_stop_signal(SignalFromName(container.config.stop_signal));
+}
+
+void ContainerToProto(const sandbox::ContainerStatus& container, api::Container* out) {
+  out->set_id(container.id);
+  out->set_pod_sandbox_id(container.pod_id);
+  ToProto(container.config.metadata, out->mutable_metadata());
+  ImageToProto(container.config, out->mutable_image());
+  out->set_image_ref(container.image_reference.empty() ? container.image_id : container.image_reference);
+  out->set_state(ToProto(container.state));
+  out->set_created_at(container.created_at);
+  ToProtoMap(container.config.labels, out->mutable_labels());
+  ToProtoMap(container.config.annotations, out->mutable_annotations());
+  out->set_image_id(container.image_id);
+}
+
+std::string SignalName(api::Signal signal) {
+  if (signal == api::RUNTIME_DEFAULT) return "";
+  const std::string name = absl::StrReplaceAll(api::Signal_Name(signal), {{"PLUS", "+"}, {"MINUS", "-"}});
+  return std::string(absl::StripPrefix(name, kSignalPrefix));
+}
+
+api::Signal SignalFromName(const std::string& name) {
+  api::Signal signal = api::RUNTIME_DEFAULT;
+  const std::string enumerator = absl::StrReplaceAll(name, {{"+", "PLUS"}, {"-", "MINUS"}});
+  return api::Signal_Parse(kSignalPrefix + enumerator, &signal) ? signal : api::RUNTIME_DEFAULT;
+}
+
+}  // namespace husk::cri

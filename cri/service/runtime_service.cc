@@ -1,0 +1,213 @@
+// Each RPC: its lane, and the handler that serves it.
+#include "cri/proto/api.grpc.pb.h"
+#include "cri/service/services.h"
+#include "cri/service/unary_call.h"
+
+namespace husk::cri {
+
+namespace api = ::runtime::v1;
+
+namespace {
+
+// Why a call is refused; the kubelet and people read it.
+constexpr char kStreaming[] = ": not in this version of Husk: it has no streaming server yet; use ExecSync";
+constexpr char kResize[] = ": not in this version of Husk: pods keep the size they were started with";
+constexpr char kStats[] = ": not in this version of Husk: it measures no pods yet";
+constexpr char kCheckpoint[] = ": Husk does not checkpoint containers";
+constexpr char kLists[] = ": not in this version of Husk: use the call that lists at once";
+constexpr char kEvents[] = ": not in this version of Husk: use the calls that list";
+
+class RuntimeService final : public api::RuntimeService::CallbackService {
+ public:
+  RuntimeService(Handlers* handlers, Lanes* lanes) : handlers_(handlers), lanes_(lanes) {}
+
+  grpc::ServerUnaryReactor* Version(grpc::CallbackServerContext* context, const api::VersionRequest* request,
+                                    api::VersionResponse* response) override {
+    return Post(LaneClass::kReadOnly, "Version", &Handlers::Version, context, request, response);
+  }
+  grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* context, const api::StatusRequest* request,
+                                   api::StatusResponse* response) override {
+    return Post(LaneClass::kReadOnly, "Status", &Handlers::RuntimeStatus, context, request, response);
+  }
+  grpc::ServerUnaryReactor* RuntimeConfig(grpc::CallbackServerContext* context,
+                                          const api::RuntimeConfigRequest* request,
+                                          api::RuntimeConfigResponse* response) override {
+    return Post(LaneClass::kReadOnly, "RuntimeConfig", &Handlers::RuntimeConfig, context, request, response);
+  }
+  grpc::ServerUnaryReactor* UpdateRuntimeConfig(grpc::CallbackServerContext* context,
+                                                const api::UpdateRuntimeConfigRequest* request,
+                                                api::UpdateRuntimeConfigResponse* response) override {
+    return Post(LaneClass::kReadOnly, "UpdateRuntimeConfig", &Handlers::UpdateRuntimeConfig, context, request,
+                response);
+  }
+  grpc::ServerUnaryReactor* RunPodSandbox(grpc::CallbackServerContext* context,
+                                          const api::RunPodSandboxRequest* request,
+                                          api::RunPodSandboxResponse* response) override {
+    return Post(LaneClass::kVm, "RunPodSandbox", &Handlers::RunPodSandbox, context, request, response);
+  }
+  grpc::ServerUnaryReactor* StopPodSandbox(grpc::CallbackServerContext* context,
+                                           const api::StopPodSandboxRequest* request,
+                                           api::StopPodSandboxResponse* response) override {
+    return Post(LaneClass::kTeardown, "StopPodSandbox", &Handlers::StopPodSandbox, context, request, response);
+  }
+  grpc::ServerUnaryReactor* RemovePodSandbox(grpc::CallbackServerContext* context,
+                                             const api::RemovePodSandboxRequest* request,
+                                             api::RemovePodSandboxResponse* response) override {
+    return Post(LaneClass::kTeardown, "RemovePodSandbox", &Handlers::RemovePodSandbox, context, request, response);
+  }
+  grpc::ServerUnaryReactor* PodSandboxStatus(grpc::CallbackServerContext* context,
+                                             const api::PodSandboxStatusRequest* request,
+                                             api::PodSandboxStatusResponse* response) override {
+    return Post(LaneClass::kReadOnly, "PodSandboxStatus", &Handlers::PodSandboxStatus, context, request, response);
+  }
+  grpc::ServerUnaryReactor* ListPodSandbox(grpc::CallbackServerContext* context,
+                                           const api::ListPodSandboxRequest* request,
+                                           api::ListPodSandboxResponse* response) override {
+    return Post(LaneClass::kReadOnly, "ListPodSandbox", &Handlers::ListPodSandbox, context, request, response);
+  }
+  grpc::ServerUnaryReactor* CreateContainer(grpc::CallbackServerContext* context,
+                                            const api::CreateContainerRequest* request,
+                                            api::CreateContainerResponse* response) override {
+    return Post(LaneClass::kVm, "CreateContainer", &Handlers::CreateContainer, context, request, response);
+  }
+  grpc::ServerUnaryReactor* StartContainer(grpc::CallbackServerContext* context,
+                                           const api::StartContainerRequest* request,
+                                           api::StartContainerResponse* response) override {
+    return Post(LaneClass::kVm, "StartContainer", &Handlers::StartContainer, context, request, response);
+  }
+  grpc::ServerUnaryReactor* StopContainer(grpc::CallbackServerContext* context,
+                                          const api::StopContainerRequest* request,
+                                          api::StopContainerResponse* response) override {
+    return Post(LaneClass::kTeardown, "StopContainer", &Handlers::StopContainer, context, request, response);
+  }
+  grpc::ServerUnaryReactor* RemoveContainer(grpc::CallbackServerContext* context,
+                                            const api::RemoveContainerRequest* request,
+                                            api::RemoveContainerResponse* response) override {
+    return Post(LaneClass::kTeardown, "RemoveContainer", &Handlers::RemoveContainer, context, request, response);
+  }
+  grpc::ServerUnaryReactor* ContainerStatus(grpc::CallbackServerContext* context,
+                                            const api::ContainerStatusRequest* request,
+                                            api::ContainerStatusResponse* response) override {
+    return Post(LaneClass::kReadOnly, "ContainerStatus", &Handlers::ContainerStatus, context, request, response);
+  }
+  grpc::ServerUnaryReactor* ListContainers(grpc::CallbackServerContext* context,
+                                           const api::ListContainersRequest* request,
+                                           api::ListContainersResponse* response) override {
+    return Post(LaneClass::kReadOnly, "ListContainers", &Handlers::ListContainers, context, request, response);
+  }
+  grpc::ServerUnaryReactor* ExecSync(grpc::CallbackServerContext* context, const api::ExecSyncRequest* request,
+                                     api::ExecSyncResponse* response) override {
+    return Post(LaneClass::kExec, "ExecSync", &Handlers::ExecSync, context, request, response);
+  }
+  grpc::ServerUnaryReactor* ReopenContainerLog(grpc::CallbackServerContext* context,
+                                               const api::ReopenContainerLogRequest* request,
+                                               api::ReopenContainerLogResponse* response) override {
+    return Post(LaneClass::kVm, "ReopenContainerLog", &Handlers::ReopenContainerLog, context, request, response);
+  }
+
+  grpc::ServerUnaryReactor* Exec(grpc::CallbackServerContext* context, const api::ExecRequest* /*request*/,
+                                 api::ExecResponse* /*response*/) override {
+    return Refuse(context, "Exec" + std::string(kStreaming));
+  }
+  grpc::ServerUnaryReactor* Attach(grpc::CallbackServerContext* context, const api::AttachRequest* /*request*/,
+                                   api::AttachResponse* /*response*/) override {
+    return Refuse(context, "Attach" + std::string(kStreaming));
+  }
+  grpc::ServerUnaryReactor* PortForward(grpc::CallbackServerContext* context,
+                                        const api::PortForwardRequest* /*request*/,
+                                        api::PortForwardResponse* /*response*/) override {
+    return Refuse(context, "PortForward" + std::string(kStreaming));
+  }
+  grpc::ServerUnaryReactor* UpdateContainerResources(grpc::CallbackServerContext* context,
+                                                     const api::UpdateContainerResourcesRequest* /*request*/,
+                                                     api::UpdateContainerResourcesResponse* /*response*/) override {
+    return Refuse(context, "UpdateContainerResources" + std::string(kResize));
+  }
+  grpc::ServerUnaryReactor* UpdatePodSandboxResources(grpc::CallbackServerContext* context,
+                                                      const api::UpdatePodSandboxResourcesRequest* /*request*/,
+                                                      api::UpdatePodSandboxResourcesResponse* /*response*/) override {
+    return Refuse(context, "UpdatePodSandboxResources" + std::string(kResize));
+  }
+  grpc::ServerUnaryReactor* ContainerStats(grpc::CallbackServerContext* context,
+                                           const api::ContainerStatsRequest* /*request*/,
+                                           api::ContainerStatsResponse* /*response*/) override {
+    return Refuse(context, "ContainerStats" + std::string(kStats));
+  }
+  grpc::ServerUnaryReactor* ListContainerStats(grpc::CallbackServerContext* context,
+                                               const api::ListContainerStatsRequest* /*request*/,
+                                               api::ListContainerStatsResponse* /*response*/) override {
+    return Refuse(context, "ListContainerStats" + std::string(kStats));
+  }
+  grpc::ServerUnaryReactor* PodSandboxStats(grpc::CallbackServerContext* context,
+                                            const api::PodSandboxStatsRequest* /*request*/,
+                                            api::PodSandboxStatsResponse* /*response*/) override {
+    return Refuse(context, "PodSandboxStats" + std::string(kStats));
+  }
+  grpc::ServerUnaryReactor* ListPodSandboxStats(grpc::CallbackServerContext* context,
+                                                const api::ListPodSandboxStatsRequest* /*request*/,
+                                                api::ListPodSandboxStatsResponse* /*response*/) override {
+    return Refuse(context, "ListPodSandboxStats" + std::string(kStats));
+  }
+  grpc::ServerUnaryReactor* ListMetricDescriptors(grpc::CallbackServerContext* context,
+                                                  const api::ListMetricDescriptorsRequest* /*request*/,
+                                                  api::ListMetricDescriptorsResponse* /*response*/) override {
+    return Refuse(context, "ListMetricDescriptors" + std::string(kStats));
+  }
+  grpc::ServerUnaryReactor* ListPodSandboxMetrics(grpc::CallbackServerContext* context,
+                                                  const api::ListPodSandboxMetricsRequest* /*request*/,
+                                                  api::ListPodSandboxMetricsResponse* /*response*/) override {
+    return Refuse(context, "ListPodSandboxMetrics" + std::string(kStats));
+  }
+  grpc::ServerUnaryReactor* CheckpointContainer(grpc::CallbackServerContext* context,
+                                                const api::CheckpointContainerRequest* /*request*/,
+                                                api::CheckpointContainerResponse* /*response*/) override {
+    return Refuse(context, "CheckpointContainer" + std::string(kCheckpoint));
+  }
+
+  grpc::ServerWriteReactor<api::StreamPodSandboxesResponse>* StreamPodSandboxes(
+      grpc::CallbackServerContext* /*context*/, const api::StreamPodSandboxesRequest* /*request*/) override {
+    return RefuseStream<api::StreamPodSandboxesResponse>("StreamPodSandboxes" + std::string(kLists));
+  }
+  grpc::ServerWriteReactor<api::StreamContainersResponse>* StreamContainers(
+      grpc::CallbackServerContext* /*context*/, const api::StreamContainersRequest* /*request*/) override {
+    return RefuseStream<api::StreamContainersResponse>("StreamContainers" + std::string(kLists));
+  }
+  grpc::ServerWriteReactor<api::StreamContainerStatsResponse>* StreamContainerStats(
+      grpc::CallbackServerContext* /*context*/, const api::StreamContainerStatsRequest* /*request*/) override {
+    return RefuseStream<api::StreamContainerStatsResponse>("StreamContainerStats" + std::string(kStats));
+  }
+  grpc::ServerWriteReactor<api::StreamPodSandboxStatsResponse>* StreamPodSandboxStats(
+      grpc::CallbackServerContext* /*context*/, const api::StreamPodSandboxStatsRequest* /*request*/) override {
+    return RefuseStream<api::StreamPodSandboxStatsResponse>("StreamPodSandboxStats" + std::string(kStats));
+  }
+  grpc::ServerWriteReactor<api::StreamPodSandboxMetricsResponse>* StreamPodSandboxMetrics(
+      grpc::CallbackServerContext* /*context*/, const api::StreamPodSandboxMetricsRequest* /*request*/) override {
+    return RefuseStream<api::StreamPodSandboxMetricsResponse>("StreamPodSandboxMetrics" + std::string(kStats));
+  }
+  grpc::ServerWriteReactor<api::ContainerEventResponse>* GetContainerEvents(
+      grpc::CallbackServerContext* /*context*/, const api::GetEventsRequest* /*request*/) override {
+    return RefuseStream<api::ContainerEventResponse>("GetContainerEvents" + std::string(kEvents));
+  }
+
+ private:
+  template <typename Request, typename Response>
+  grpc::ServerUnaryReactor* Post(LaneClass lane_class, const char* method,
+                                 husk::Status (Handlers::*handler)(const Context&, const Request&, Response*),
+                                 grpc::CallbackServerContext* context, const Request* request, Response* response) {
+    return UnaryCall::Post(lanes_, lane_class, method, context,
+                           [handlers = handlers_, handler, request, response](const Context& call) {
+                             return (handlers->*handler)(call, *request, response);
+                           });
+  }
+
+  Handlers* const handlers_;
+  Lanes* const lanes_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> NewRuntimeService(Handlers* handlers, Lanes* lanes) {
+  return std::make_unique<RuntimeService>(handlers, lanes);
+}
+
+}  // namespace husk::cri
