@@ -324,6 +324,18 @@ TEST_F(TtrpcClientTest, ThousandCallsAtOnce) {
   EXPECT_EQ(guest_->connections(), 1);
 }
 
+// One request in 256 would end with the marker's first byte by chance of the mask, and the guest would wait for more.
+TEST_F(TtrpcClientTest, NoRequestEndsAsTheMarkerBegins) {
+  guest_->handler = AnswerPid;
+  guest_->Start();
+  for (unsigned i = 0; i < 3000; ++i) {
+    const auto started = client_->StartContainer(context_, Starting(std::to_string(i)));
+    ASSERT_TRUE(started.ok()) << i << ": " << started.status();
+    ASSERT_EQ(started->pid(), i);
+  }
+  EXPECT_EQ(guest_->connections(), 1);
+}
+
 TEST_F(TtrpcClientTest, AVmThatIsGoneIsUnavailable) {
   for (const bool remove_socket : {true, false}) {
     guest_->Start();
