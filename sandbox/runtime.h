@@ -13,6 +13,7 @@
 #include "agent/common/status.h"
 #include "hypervisor/hypervisor.h"
 #include "images/image_service.h"
+#include "sandbox/host/cgroup.h"
 #include "sandbox/network/network.h"
 #include "sandbox/types.h"
 
@@ -75,6 +76,7 @@ struct RuntimeParts {
   agent::AgentConnector* agents = nullptr;
   images::ImageService* images = nullptr;
   Network* network = nullptr;
+  HostCgroups* cgroups = nullptr;  // null: the runtime makes its own, with RuntimeOptions::cgroup_root
 };
 
 StatusOr<std::unique_ptr<Runtime>> NewRuntime(const RuntimeOptions& options, const RuntimeParts& parts);

@@ -1,0 +1,147 @@
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "agent/common/fault_point.h"
+#include "agent/common/rollback.h"
+#include "sandbox/container_operations.h"
+#include "sandbox/id.h"
+#include "sandbox/logging.h"
+#include "sandbox/oci/oci_config.h"
+#include "sandbox/signals.h"
+
+namespace husk::sandbox {
+namespace {
+
+constexpr auto kUndoTimeout = std::chrono::seconds(30);
+
+// Another container's disk of the same image, if it is still attached.
+std::optional<std::uint32_t> SharedDisk(const Pod& pod, const std::string& image_id) {
+  for (const Container& other : pod.containers()) {
+    if (!other.lun) continue;
+    const auto status = pod.container_status(other.id);
+    if (status && status->image_id == image_id) return other.lun;
+  }
+  return std::nullopt;
+}
+
+Status CheckContainerConfig(const ContainerConfig& config) {
+  if (config.metadata.name.empty()) return absl::InvalidArgumentError("metadata.name: is empty");
+  if (config.image.empty()) return absl::InvalidArgumentError("image.image: is empty");
+  const std::string prefix = "linux.security_context.namespace_options.";
+  const NamespaceOptions& namespaces = config.security.namespaces;
+  const std::string why = "NODE: the container is in a virtual machine and cannot be in the host's namespace";
+  if (namespaces.network == NamespaceMode::kNode) return absl::InvalidArgumentError(prefix + "network: " + why);
+  if (namespaces.pid == NamespaceMode::kNode) return absl::InvalidArgumentError(prefix + "pid: " + why);
+  if (namespaces.ipc == NamespaceMode::kNode) return absl::InvalidArgumentError(prefix + "ipc: " + why);
+  const UserSpec& user = config.security.user;
+  if (user.gid && !user.uid && user.username.empty()) {
+    return absl::InvalidArgumentError(
+        "linux.security_context.run_as_group: is set without run_as_user or run_as_username");
+  }
+  if (!config.stop_signal.empty()) HUSK_RETURN_IF_ERROR_DOING(ParseSignal(config.stop_signal).status(), "stop_signal");
+  return absl::OkStatus();
+}
+
+agent::v1::ContainerSpec MakeSpec(const std::string& id, const ContainerConfig& config,
+                                  const images::ImageRunConfig& image, std::uint32_t lun, std::string oci_config) {
+  agent::v1::ContainerSpec spec;
+  spec.set_id(id);
+  spec.set_image_lun(lun);
+  agent::v1::User& user = *spec.mutable_user();
+  user.set_image_user(image.user);
+  if (config.security.user.uid) user.set_uid(*config.security.user.uid);
+  if (config.security.user.gid) user.set_gid(*config.security.user.gid);
+  user.set_username(config.security.user.username);
+  for (const std::uint32_t gid : config.security.user.supplemental_gids) user.add_supplemental_gids(gid);
+  spec.set_oci_config_json(std::move(oci_config));
+  spec.set_tty(config.tty);
+  spec.set_stdin(config.stdin);
+  spec.set_stdin_once(config.stdin_once);
+  spec.set_readonly_root(config.security.readonly_root);
+  return spec;
+}
+
+ContainerStatus FirstStatus(const Pod& pod, const std::string& id, const ContainerConfig& config,
+                            const images::Image& image) {
+  ContainerStatus status{.id = id, .pod_id = pod.id(), .config = config, .state = ContainerState::kCreated};
+  status.created_at = NowNanoseconds();
+  status.image_id = image.id;
+  status.image_reference = image.repository_digests.empty() ? image.id : image.repository_digests.front();
+  if (!config.log_path.empty() && !pod.config().log_directory.empty()) {
+    status.log_path = absl::StrCat(pod.config().log_directory, "/", config.log_path);
+  }
+  return status;
+}
+
+}  // namespace
+
+StatusOr<std::shared_ptr<ContainerOutput>> OpenOutput(const PodConfig& pod, const std::string& id,
+                                                      const ContainerConfig& config, const LogCheckpoint& checkpoint) {
+  std::unique_ptr<ContainerLog> log;
+  if (config.log_path.empty() || pod.log_directory.empty()) {
+    log = NewDiscardingLog(checkpoint);
+  } else {
+    HUSK_ASSIGN_OR_RETURN_DOING(log, OpenContainerLog(pod.log_directory, config.log_path, checkpoint), "open the log");
+  }
+  return std::make_shared<ContainerOutput>(id, std::move(log), config.tty);
+}
+
+StatusOr<std::string> MakeContainer(Environment& environment, const Context& context, Pod& pod,
+                                    const ContainerConfig& config) {
+  HUSK_RETURN_IF_ERROR(CheckContainerConfig(config));
+  HUSK_ASSIGN_OR_RETURN_DOING(std::shared_ptr<images::ImageLease> lease,
+                              environment.parts.images->Acquire(config.image),
+                              absl::StrCat("use image ", config.image));
+  const images::Image& image = lease->image();
+  const std::string id = NewId();
+  HUSK_ASSIGN_OR_RETURN(std::string oci_config, MakeOciConfig(pod.config(), id, config, image.run));
+  HUSK_ASSIGN_OR_RETURN(const auto output, OpenOutput(pod.config(), id, config, {}));
+  const auto vm = pod.vm();
+  const auto client = pod.client();
+  if (vm == nullptr || client == nullptr) return absl::FailedPreconditionError("the pod has no VM");
+
+  Rollback rollback(context, kUndoTimeout, [&](const std::string& step, const Status& status) {
+    spdlog::warn("pod={} container={} undo CreateContainer: {}: {}", pod.id(), id, step, Words(status));
+  });
+  ContainerRecord record{.status = FirstStatus(pod, id, config, image), .checkpoint = output->checkpoint()};
+  record.stop_signal = config.stop_signal.empty() ? image.run.stop_signal : config.stop_signal;
+  rollback.Add("forget it", [&](const Context&) { return environment.store->RemoveContainer(id); });
+  HUSK_RETURN_IF_ERROR(environment.store->AddContainer(record));
+  FaultPoint("create_container.recorded");
+
+  std::optional<std::uint32_t> lun = SharedDisk(pod, image.id);
+  if (!lun) {
+    hypervisor::DiskConfig disk;
+    for (const images::DiskPart& part : lease->disk()) {
+      disk.extents.push_back({.path = part.path, .length = part.length});
+    }
+    HUSK_ASSIGN_OR_RETURN_DOING(lun, vm->AttachDisk(context, disk), absl::StrCat("attach image ", config.image));
+    rollback.Add("detach its image", [vm, lun](const Context& undo) {
+      return vm->alive() ? vm->DetachDisk(undo, *lun) : absl::OkStatus();
+    });
+  }
+  FaultPoint("create_container.disk_attached");
+
+  agent::v1::CreateContainerRequest request;
+  *request.mutable_spec() = MakeSpec(id, config, image.run, *lun, std::move(oci_config));
+  rollback.Add("remove it from the guest", [vm, client, id](const Context& undo) -> Status {
+    if (!vm->alive()) return absl::OkStatus();
+    agent::v1::RemoveContainerRequest remove;
+    remove.set_container_id(id);
+    return client->RemoveContainer(undo, remove);
+  });
+  HUSK_RETURN_IF_ERROR_DOING(client->CreateContainer(context, request), "create the container in the guest");
+  FaultPoint("create_container.created_in_guest");
+
+  HUSK_RETURN_IF_ERROR(environment.store->SetContainerCreated(id, *lun));
+  FaultPoint("create_container.created_recorded");
+  pod.AddContainer(
+      {.id = id, .stop_signal = record.stop_signal, .lun = lun, .lease = std::move(lease), .output = output},
+      record.status);
+  rollback.Commit();
+  spdlog::info("pod={} container={} created: {} of image {}", pod.id(), id, config.metadata.name, config.image);
+  return id;
+}
+
+}  // namespace husk::sandbox

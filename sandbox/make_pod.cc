@@ -1,0 +1,236 @@
+#include <chrono>
+#include <cstddef>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "agent/common/fault_point.h"
+#include "agent/common/rollback.h"
+#include "sandbox/logging.h"
+#include "sandbox/pod_operations.h"
+#include "sandbox/vm_size.h"
+
+namespace husk::sandbox {
+namespace {
+
+constexpr auto kUndoTimeout = std::chrono::seconds(30);
+constexpr std::size_t kConsoleLines = 1500;  // bytes of the guest's console that an error message carries
+
+// One call of RunPod on its way through the steps.
+class Making {
+ public:
+  Making(Environment& environment, const Context& context, Pod& pod, Rollback& rollback)
+      : environment_(environment), context_(context), pod_(pod), rollback_(rollback) {}
+
+  Status Run() {
+    HUSK_RETURN_IF_ERROR(MakeDirectories());
+    HUSK_RETURN_IF_ERROR(MakeNetwork());
+    HUSK_RETURN_IF_ERROR(MakeCgroup());
+    HUSK_RETURN_IF_ERROR(MakeScratchDisk());
+    HUSK_RETURN_IF_ERROR(StartVm());
+    HUSK_RETURN_IF_ERROR(AwaitAgent());
+    HUSK_RETURN_IF_ERROR(ConfigureGuest());
+    HUSK_RETURN_IF_ERROR(environment_.store->SetPodReady(pod_.id(), guest_boot_id_));
+    FaultPoint("run_pod.ready_recorded");
+    StartPodMonitor(environment_, pod_);
+    return pod_.SetReady();
+  }
+
+ private:
+  Status MakeDirectories() {
+    const std::string root = environment_.paths.pod_root(pod_.id());
+    const std::string state = environment_.paths.vm_state(pod_.id());
+    rollback_.Add("remove its directories", [root, state](const Context&) {
+      Status status = RemoveTree(state);
+      status.Update(RemoveTree(root));
+      return status;
+    });
+    HUSK_RETURN_IF_ERROR(MakePrivateDirectory(root));
+    HUSK_RETURN_IF_ERROR(MakePrivateDirectory(state));
+    if (pod_.config().log_directory.empty()) return absl::OkStatus();
+    // The kubelet's, and usually there; it stays when the pod goes.
+    std::error_code error;
+    std::filesystem::create_directories(pod_.config().log_directory, error);
+    return error ? ErrnoStatus(error.value(), absl::StrCat("make log_directory ", pod_.config().log_directory))
+                 : absl::OkStatus();
+  }
+
+  Status MakeNetwork() {
+    Network* network = environment_.parts.network;
+    rollback_.Add("remove its network namespace",
+                  [network, id = pod_.id()](const Context& context) { return network->RemoveNamespace(context, id); });
+    HUSK_RETURN_IF_ERROR_DOING(network->CreateNamespace(context_, pod_.id()), "make the network namespace");
+    FaultPoint("run_pod.netns_created");
+
+    rollback_.Add("detach its network", [network, request = pod_.network_request()](const Context& context) {
+      return network->Detach(context, request);
+    });
+    HUSK_ASSIGN_OR_RETURN_DOING(NetworkResult result, network->Attach(context_, pod_.network_request()),
+                                "attach the network");
+    HUSK_RETURN_IF_ERROR(environment_.store->SetPodNetwork(pod_.id(), result));
+    FaultPoint("run_pod.cni_added");
+
+    for (const NetworkInterface& interface : result.interfaces) {
+      // The tap goes with its descriptor.
+      HUSK_ASSIGN_OR_RETURN_DOING(UniqueFd tap, network->CreateTap(context_, pod_.id(), interface.name),
+                                  absl::StrCat("make the tap of ", interface.name));
+      network_devices_.push_back({.tap = std::move(tap), .mac_address = interface.mac_address});
+    }
+    pod_.SetNetwork(std::move(result));
+    FaultPoint("run_pod.tap_created");
+    return absl::OkStatus();
+  }
+
+  Status MakeCgroup() {
+    HostCgroups* cgroups = environment_.parts.cgroups;
+    const std::string& parent = pod_.config().cgroup_parent;
+    rollback_.Add("remove its cgroup", [cgroups, parent, id = pod_.id()](const Context& context) {
+      return cgroups->Remove(context, parent, id);
+    });
+    HUSK_ASSIGN_OR_RETURN_DOING(cgroup_procs_, cgroups->Create(parent, pod_.id()), "make the cgroup");
+    FaultPoint("run_pod.cgroup_created");
+    return absl::OkStatus();
+  }
+
+  Status MakeScratchDisk() {
+    HUSK_RETURN_IF_ERROR_DOING(environment_.scratch_disks->Create(context_, environment_.paths.scratch(pod_.id()),
+                                                                  environment_.options.scratch_bytes),
+                               "make the scratch disk");
+    FaultPoint("run_pod.scratch_created");
+    return absl::OkStatus();
+  }
+
+  Status StartVm() {
+    const VmSize size = SizeVm(environment_.options, pod_.config().resources, pod_.config().overhead);
+    hypervisor::VmConfig config{.id = pod_.id(),
+                                .vcpus = size.vcpus,
+                                .maximum_vcpus = size.maximum_vcpus,
+                                .memory_bytes = size.memory_bytes,
+                                .maximum_memory_bytes = size.maximum_memory_bytes,
+                                .user = pod_.user(),
+                                .group = pod_.user(),
+                                .state_directory = environment_.paths.vm_state(pod_.id()),
+                                .cgroup_procs = cgroup_procs_,
+                                .network_namespace = environment_.parts.network->NamespacePath(pod_.id()),
+                                .network_devices = std::move(network_devices_),
+                                .scratch = {.extents = {{.path = environment_.paths.scratch(pod_.id()),
+                                                         .length = environment_.options.scratch_bytes}},
+                                            .read_only = false}};
+    hypervisor::Hypervisor* hypervisor = environment_.parts.hypervisor;
+    rollback_.Add("end its VM", [hypervisor, &pod = pod_, state = config.state_directory](const Context& context) {
+      pod.RequestStop();  // its end is no news
+      pod.LetGo();
+      return hypervisor->Destroy(context, state);
+    });
+    HUSK_ASSIGN_OR_RETURN_DOING(std::unique_ptr<hypervisor::Vm> vm, hypervisor->Start(context_, std::move(config)),
+                                "start the VM");
+    TakeVm(environment_, context_, pod_, std::move(vm));
+    FaultPoint("run_pod.vm_started");
+    return absl::OkStatus();
+  }
+
+  Status AwaitAgent() {
+    const auto hello = pod_.client()->Hello(context_);
+    if (!hello.ok()) return WithConsole(Annotate(hello.status(), "wait for the guest's agent"));
+    if (hello->protocol_version() != 1) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("the guest's agent speaks protocol version ", hello->protocol_version(), ", not 1"));
+    }
+    guest_boot_id_ = hello->guest_boot_id();
+    FaultPoint("run_pod.agent_ready");
+    return absl::OkStatus();
+  }
+
+  Status ConfigureGuest() {
+    const PodConfig& config = pod_.config();
+    const NetworkResult network = pod_.network();
+    agent::v1::ConfigureSandboxRequest request;
+    agent::v1::SandboxConfig& sandbox = *request.mutable_config();
+    sandbox.set_hostname(config.hostname);
+    for (const NetworkInterface& interface : network.interfaces) {
+      agent::v1::Interface& added = *sandbox.add_interfaces();
+      added.set_name(interface.name);
+      added.set_mac_address(interface.mac_address);
+      added.set_mtu(interface.mtu);
+      for (const std::string& address : interface.addresses) added.add_addresses(address);
+      for (const NetworkRoute& route : interface.routes) {
+        agent::v1::Route& path = *added.add_routes();
+        path.set_destination(route.destination);
+        path.set_gateway(route.gateway);
+      }
+    }
+    for (const std::string& server : config.dns.servers.empty() ? network.dns_servers : config.dns.servers) {
+      sandbox.add_dns_servers(server);
+    }
+    for (const std::string& search : config.dns.searches) sandbox.add_dns_searches(search);
+    for (const std::string& option : config.dns.options) sandbox.add_dns_options(option);
+    for (const auto& [name, value] : config.sysctls) (*sandbox.mutable_sysctls())[name] = value;
+    sandbox.set_scratch_lun(0);
+    const Status configured = pod_.client()->ConfigureSandbox(context_, request);
+    if (!configured.ok()) return WithConsole(Annotate(configured, "configure the guest"));
+    FaultPoint("run_pod.guest_configured");
+    return absl::OkStatus();
+  }
+
+  // What the guest's kernel said last is the only clue to a boot that failed.
+  [[nodiscard]] Status WithConsole(const Status& status) const {
+    const auto vm = pod_.vm();
+    if (absl::IsInvalidArgument(status) || vm == nullptr) return status;
+    const std::string console = vm->ConsoleTail(context_.Detached(std::chrono::seconds(2)));
+    if (console.empty()) return status;
+    const std::size_t from = console.size() > kConsoleLines ? console.size() - kConsoleLines : 0;
+    return {status.code(), absl::StrCat(status.message(), "; the end of the guest's console: ", console.substr(from))};
+  }
+
+  Environment& environment_;
+  const Context& context_;
+  Pod& pod_;
+  Rollback& rollback_;
+  std::vector<hypervisor::NetworkDevice> network_devices_;
+  std::vector<std::string> cgroup_procs_;
+  std::string guest_boot_id_;
+};
+
+}  // namespace
+
+Status CheckPodConfig(const PodConfig& config) {
+  const auto refuse = [](const std::string& field, const std::string& why) {
+    return absl::InvalidArgumentError(absl::StrCat(field, ": ", why));
+  };
+  if (config.metadata.name.empty()) return refuse("metadata.name", "is empty");
+  if (config.metadata.kubernetes_namespace.empty()) return refuse("metadata.namespace", "is empty");
+  if (config.metadata.uid.empty()) return refuse("metadata.uid", "is empty");
+  if (!config.log_directory.empty() && config.log_directory.front() != '/') {
+    return refuse("log_directory", absl::StrCat("\"", config.log_directory, "\" is not an absolute path"));
+  }
+  const std::string prefix = "linux.security_context.namespace_options.";
+  const std::string why = "NODE: a pod is a virtual machine and cannot be in the host's ";
+  if (config.namespaces.network == NamespaceMode::kNode)
+    return refuse(prefix + "network", why + "network (hostNetwork)");
+  if (config.namespaces.pid == NamespaceMode::kNode) return refuse(prefix + "pid", why + "PID namespace (hostPID)");
+  if (config.namespaces.ipc == NamespaceMode::kNode) return refuse(prefix + "ipc", why + "IPC namespace (hostIPC)");
+  return absl::OkStatus();
+}
+
+Status MakePod(Environment& environment, const Context& context, Pod& pod) {
+  FaultPoint("run_pod.recorded");
+  bool all_undone = true;
+  const Context interruptible = pod.Interruptible(context);
+  Rollback rollback(context, kUndoTimeout, [&](const std::string& step, const Status& status) {
+    all_undone = false;
+    spdlog::error("pod={} undo RunPodSandbox: {}: {}", pod.id(), step, Words(status));
+  });
+  rollback.Add("forget it", [&](const Context&) -> Status {
+    // With something left over the record stays, so that a removal or the next start tries again.
+    if (!all_undone) return environment.store->SetPodPhase(pod.id(), PodPhase::kRemoving);
+    HUSK_RETURN_IF_ERROR(environment.store->RemovePod(pod.id()));
+    pod.SetRemoved();
+    return absl::OkStatus();
+  });
+  const Status made = pod.Explain(Making(environment, interruptible, pod, rollback).Run());
+  if (made.ok()) rollback.Commit();
+  return made;
+}
+
+}  // namespace husk::sandbox

@@ -1,0 +1,296 @@
+#include "sandbox/pod.h"
+
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "sandbox/id.h"
+
+namespace husk::sandbox {
+
+Pod::Pod(PodRecord record) : record_(std::move(record)), network_(record_.network) {}
+
+NetworkRequest Pod::network_request() const {
+  const PodMetadata& metadata = config().metadata;
+  return {.pod_id = id(),
+          .name = metadata.name,
+          .kubernetes_namespace = metadata.kubernetes_namespace,
+          .uid = metadata.uid,
+          .port_mappings = config().port_mappings};
+}
+
+// ---- operations -----------------------------------------------------------------------------------------------------
+
+Context Pod::Interruptible(const Context& context) const {
+  return context.WithStopToken(stop_.get_token());
+}
+
+void Pod::RequestStop() {
+  {
+    const MutexLock lock(mutex_);
+    stop_requested_ = true;
+  }
+  stop_.request_stop();
+}
+
+Status Pod::Explain(const Status& status) const {
+  if (status.ok() || !(absl::IsCancelled(status) || absl::IsUnavailable(status))) return status;
+  const MutexLock lock(mutex_);
+  if (stop_requested_) return absl::AbortedError(absl::StrCat("pod ", id(), " is being stopped"));
+  if (ended_) {
+    return absl::UnavailableError(
+        absl::StrCat("the VM of pod ", id(), " ended: ", *ended_, " (", status.message(), ")"));
+  }
+  return status;
+}
+
+Status Pod::CheckReady() const {
+  const MutexLock lock(mutex_);
+  if (removed_) return absl::NotFoundError(absl::StrCat("pod ", id(), " was removed"));
+  if (stop_requested_) return absl::FailedPreconditionError(absl::StrCat("pod ", id(), " is stopped"));
+  if (state_ == PodState::kReady) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("pod ", id(), " is not ready", ended_ ? ": " : "", ended_.value_or("")));
+}
+
+// ---- state ----------------------------------------------------------------------------------------------------------
+
+PodStatus Pod::Snapshot(bool verbose) const {
+  const MutexLock lock(mutex_);
+  PodStatus status{.id = id(), .config = config(), .state = state_, .created_at = record_.created_at};
+  for (const NetworkInterface& interface : network_.interfaces) {
+    for (const std::string& address : interface.addresses) {
+      status.addresses.push_back(address.substr(0, address.find('/')));
+    }
+  }
+  if (verbose) {
+    if (!vm_.information_json.empty()) status.information["vm"] = vm_.information_json;
+    if (!network_.cni_result_json.empty()) status.information["cniResult"] = network_.cni_result_json;
+  }
+  return status;
+}
+
+bool Pod::ready() const {
+  const MutexLock lock(mutex_);
+  return state_ == PodState::kReady;
+}
+
+void Pod::SetNetwork(NetworkResult network) {
+  const MutexLock lock(mutex_);
+  network_ = std::move(network);
+}
+
+NetworkResult Pod::network() const {
+  const MutexLock lock(mutex_);
+  return network_;
+}
+
+Status Pod::SetReady() {
+  const MutexLock lock(mutex_);
+  if (ended_) return absl::UnavailableError(absl::StrCat("the VM of pod ", id(), " ended: ", *ended_));
+  state_ = PodState::kReady;
+  return absl::OkStatus();
+}
+
+void Pod::SetStopped() {
+  const MutexLock lock(mutex_);
+  state_ = PodState::kNotReady;
+  stop_requested_ = stopped_ = true;
+}
+
+bool Pod::stop_requested() const {
+  const MutexLock lock(mutex_);
+  return stop_requested_;
+}
+
+bool Pod::stopped() const {
+  const MutexLock lock(mutex_);
+  return stopped_;
+}
+
+void Pod::SetRemoved() {
+  const MutexLock lock(mutex_);
+  removed_ = true;
+}
+
+bool Pod::removed() const {
+  const MutexLock lock(mutex_);
+  return removed_;
+}
+
+std::vector<ContainerStatus> Pod::MarkEnded(const std::string& why, std::int32_t exit_code, const std::string& reason) {
+  std::vector<ContainerStatus> exited;
+  {
+    const MutexLock lock(mutex_);
+    state_ = PodState::kNotReady;
+    if (!ended_) ended_ = why;
+    for (auto& [id, entry] : containers_) {
+      ContainerStatus& status = entry.status;
+      if (status.state == ContainerState::kExited) continue;
+      status.state = ContainerState::kExited;
+      status.finished_at = NowNanoseconds();
+      status.exit_code = exit_code;
+      status.reason = reason;
+      status.message = why;
+      exited.push_back(status);
+    }
+    if (monitor_) monitor_->RequestStop();
+    changed_.NotifyAll();
+  }
+  stop_.request_stop();
+  return exited;
+}
+
+std::optional<std::string> Pod::ended() const {
+  const MutexLock lock(mutex_);
+  return ended_;
+}
+
+// ---- the VM ---------------------------------------------------------------------------------------------------------
+
+void Pod::SetVm(PodVm vm) {
+  const MutexLock lock(mutex_);
+  vm_ = std::move(vm);
+}
+
+std::shared_ptr<hypervisor::Vm> Pod::vm() const {
+  const MutexLock lock(mutex_);
+  return vm_.vm;
+}
+
+std::shared_ptr<agent::AgentClient> Pod::client() const {
+  const MutexLock lock(mutex_);
+  return vm_.client;
+}
+
+void Pod::StartMonitor(MonitorHandlers handlers) {
+  auto monitor = std::make_shared<PodMonitor>(id(), client(), std::move(handlers));
+  const MutexLock lock(mutex_);
+  if (!ended_) monitor_ = std::move(monitor);
+}
+
+void Pod::Watch(const std::string& container_id) {
+  const MutexLock lock(mutex_);
+  const auto found = containers_.find(container_id);
+  if (monitor_ && found != containers_.end()) monitor_->Watch(container_id, found->second.container.output);
+}
+
+void Pod::LetGo() {
+  std::shared_ptr<PodMonitor> monitor;
+  PodVm vm;
+  {
+    const MutexLock lock(mutex_);
+    monitor = std::move(monitor_);
+    vm = std::exchange(vm_, {});
+  }
+  // Without the mutex: the monitor's last handlers want it.
+  if (monitor) monitor->Stop();
+  if (vm.client) vm.client->Close();
+}
+
+// ---- containers -----------------------------------------------------------------------------------------------------
+
+void Pod::AddContainer(Container container, ContainerStatus status) {
+  const MutexLock lock(mutex_);
+  const std::string id = container.id;
+  // Made in a VM that has ended since: nobody would mark it later.
+  if (ended_ && status.state != ContainerState::kExited) {
+    status.state = ContainerState::kExited;
+    status.finished_at = NowNanoseconds();
+    status.exit_code = 255;
+    status.reason = "Unknown";
+    status.message = *ended_;
+  }
+  containers_[id] = {.container = std::move(container), .status = std::move(status)};
+}
+
+void Pod::DropContainer(const std::string& id) {
+  Entry dropped;  // its lease and its log are let go without the mutex
+  const MutexLock lock(mutex_);
+  if (monitor_) monitor_->Forget(id);
+  const auto found = containers_.find(id);
+  if (found == containers_.end()) return;
+  dropped = std::move(found->second);
+  containers_.erase(found);
+  changed_.NotifyAll();
+}
+
+std::vector<std::string> Pod::ContainerIds(const std::string& prefix) const {
+  const MutexLock lock(mutex_);
+  std::vector<std::string> ids;
+  for (auto entry = containers_.lower_bound(prefix);
+       entry != containers_.end() && absl::StartsWith(entry->first, prefix); ++entry) {
+    ids.push_back(entry->first);
+  }
+  return ids;
+}
+
+std::optional<Container> Pod::container(const std::string& id) const {
+  const MutexLock lock(mutex_);
+  const auto found = containers_.find(id);
+  return found == containers_.end() ? std::nullopt : std::optional(found->second.container);
+}
+
+std::optional<ContainerStatus> Pod::container_status(const std::string& id) const {
+  const MutexLock lock(mutex_);
+  const auto found = containers_.find(id);
+  return found == containers_.end() ? std::nullopt : std::optional(found->second.status);
+}
+
+std::vector<ContainerStatus> Pod::ContainerSnapshots() const {
+  const MutexLock lock(mutex_);
+  std::vector<ContainerStatus> snapshots;
+  for (const auto& [id, entry] : containers_) snapshots.push_back(entry.status);
+  return snapshots;
+}
+
+std::vector<Container> Pod::containers() const {
+  const MutexLock lock(mutex_);
+  std::vector<Container> list;
+  for (const auto& [id, entry] : containers_) list.push_back(entry.container);
+  return list;
+}
+
+bool Pod::SetRunning(const std::string& id, std::int64_t started_at) {
+  const MutexLock lock(mutex_);
+  const auto found = containers_.find(id);
+  if (found == containers_.end() || found->second.status.state != ContainerState::kCreated) return false;
+  found->second.status.state = ContainerState::kRunning;
+  found->second.status.started_at = started_at;
+  changed_.NotifyAll();
+  return true;
+}
+
+bool Pod::SetExited(const std::string& id, std::int64_t finished_at, std::int32_t exit_code, const std::string& reason,
+                    const std::string& message, const std::function<void(const ContainerStatus&)>& record) {
+  std::optional<ContainerStatus> status = container_status(id);
+  if (!status || status->state == ContainerState::kExited) return false;
+  status->state = ContainerState::kExited;
+  status->finished_at = finished_at;
+  status->exit_code = exit_code;
+  status->reason = reason;
+  status->message = message;
+  record(*status);
+  const MutexLock lock(mutex_);
+  const auto found = containers_.find(id);
+  // The end of the VM was first: what it said stays.
+  if (found == containers_.end() || found->second.status.state == ContainerState::kExited) return false;
+  found->second.status = *std::move(status);
+  changed_.NotifyAll();
+  return true;
+}
+
+bool Pod::TakeStopSignal(const std::string& id) {
+  const MutexLock lock(mutex_);
+  const auto found = containers_.find(id);
+  return found != containers_.end() && !std::exchange(found->second.stop_signalled, true);
+}
+
+Status Pod::WaitForExit(const Context& context, const std::string& id) {
+  return WaitFor(context, mutex_, changed_, [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    const auto found = containers_.find(id);
+    return found == containers_.end() || found->second.status.state == ContainerState::kExited;
+  });
+}
+
+}  // namespace husk::sandbox

@@ -1,0 +1,151 @@
+// One pod in memory: its state and its containers', as every reader sees them.
+#ifndef HUSK_SANDBOX_POD_H_
+#define HUSK_SANDBOX_POD_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "agent/client/agent_client.h"
+#include "agent/common/context.h"
+#include "agent/common/mutex.h"
+#include "agent/common/status.h"
+#include "hypervisor/hypervisor.h"
+#include "images/image_service.h"
+#include "sandbox/container_output.h"
+#include "sandbox/pod_monitor.h"
+#include "sandbox/store/store.h"
+#include "sandbox/types.h"
+#include "sandbox/waiting.h"
+
+namespace husk::sandbox {
+
+// What does not change about a container once it is made.
+struct Container {
+  std::string id;
+  std::string stop_signal;                    // a name or number; empty: SIGTERM
+  std::optional<std::uint32_t> lun;           // where its image's disk is in the VM
+  std::shared_ptr<images::ImageLease> lease;  // null if the image was lost
+  std::shared_ptr<ContainerOutput> output;    // null if it had exited when this process adopted it
+};
+
+// What a pod in memory holds of its running VM.
+struct PodVm {
+  std::shared_ptr<hypervisor::Vm> vm;
+  std::shared_ptr<agent::AgentClient> client;
+  std::string information_json;  // about the VM's process, for verbose status
+};
+
+// Thread safe. Its own mutex is held for moments only and nothing slow is done under it, so that reads wait for nobody.
+// What changes the outside world goes on under `turns()`, one operation at a time.
+class Pod {
+ public:
+  // From a record of the store; NOTREADY, without VM and containers.
+  explicit Pod(PodRecord record);
+  Pod(const Pod&) = delete;
+  Pod& operator=(const Pod&) = delete;
+
+  [[nodiscard]] const std::string& id() const { return record_.id; }
+  [[nodiscard]] const PodConfig& config() const { return record_.config; }
+  [[nodiscard]] uid_t user() const { return record_.user; }
+  [[nodiscard]] NetworkRequest network_request() const;
+
+  // ---- operations ---------------------------------------------------------------------------------------------------
+
+  TurnLock& turns() { return turns_; }
+  // `context`, ended also by RequestStop and by the end of the VM.
+  [[nodiscard]] Context Interruptible(const Context& context) const;
+  // Ends what is under way inside the pod; nothing new can be begun.
+  void RequestStop();
+  [[nodiscard]] bool stop_requested() const;
+  // A failure of an interrupted operation in words that say why it was interrupted; other failures as they are.
+  [[nodiscard]] Status Explain(const Status& status) const;
+  // FAILED_PRECONDITION unless the pod is READY and not being stopped.
+  [[nodiscard]] Status CheckReady() const;
+
+  // ---- state --------------------------------------------------------------------------------------------------------
+
+  [[nodiscard]] PodStatus Snapshot(bool verbose) const;
+  [[nodiscard]] bool ready() const;
+  void SetNetwork(NetworkResult network);
+  [[nodiscard]] NetworkResult network() const;
+  // READY, unless the VM has ended meanwhile: then an error that says so.
+  Status SetReady();
+  // Its VM and network are gone, and that is recorded. Its removal too, for `removed`.
+  void SetStopped();
+  [[nodiscard]] bool stopped() const;
+  void SetRemoved();
+  [[nodiscard]] bool removed() const;
+
+  // The end of the VM: the pod is NOTREADY, its containers are EXITED with this code, reason and message. Those that
+  // changed, to be recorded. Of several calls the first one counts.
+  std::vector<ContainerStatus> MarkEnded(const std::string& why, std::int32_t exit_code, const std::string& reason);
+  // Absent while the VM is not known to have ended.
+  [[nodiscard]] std::optional<std::string> ended() const;
+
+  // ---- the VM -------------------------------------------------------------------------------------------------------
+
+  void SetVm(PodVm vm);
+  [[nodiscard]] std::shared_ptr<hypervisor::Vm> vm() const;
+  [[nodiscard]] std::shared_ptr<agent::AgentClient> client() const;
+  // The monitor's handlers may use the pod: it outlives its monitor.
+  void StartMonitor(MonitorHandlers handlers);
+  // Hands the container's output to the monitor.
+  void Watch(const std::string& container_id);
+  // Stops the monitor, closes the channel, drops the VM object; the VM itself is not touched. Under the turn.
+  void LetGo();
+
+  // ---- containers ---------------------------------------------------------------------------------------------------
+
+  void AddContainer(Container container, ContainerStatus status);
+  // No longer listed, nor watched.
+  void DropContainer(const std::string& id);
+  // With one entry per container whose id begins with the prefix.
+  [[nodiscard]] std::vector<std::string> ContainerIds(const std::string& prefix) const;
+  [[nodiscard]] std::optional<Container> container(const std::string& id) const;
+  [[nodiscard]] std::optional<ContainerStatus> container_status(const std::string& id) const;
+  [[nodiscard]] std::vector<ContainerStatus> ContainerSnapshots() const;
+  [[nodiscard]] std::vector<Container> containers() const;
+
+  // CREATED to RUNNING; false if it is not CREATED any more.
+  bool SetRunning(const std::string& id, std::int64_t started_at);
+  // To EXITED. What it is now, if this call changed it. `record` is called with that before anyone can see it.
+  bool SetExited(const std::string& id, std::int64_t finished_at, std::int32_t exit_code, const std::string& reason,
+                 const std::string& message, const std::function<void(const ContainerStatus&)>& record);
+  // True for the first caller: the stop signal is sent once.
+  bool TakeStopSignal(const std::string& id);
+  // Until the container is EXITED or gone.
+  Status WaitForExit(const Context& context, const std::string& id);
+
+ private:
+  struct Entry {
+    Container container;
+    ContainerStatus status;
+    bool stop_signalled = false;
+  };
+
+  const PodRecord record_;
+  TurnLock turns_;
+  std::stop_source stop_;  // thread safe by itself
+
+  mutable Mutex mutex_;
+  ConditionVariable changed_;
+  PodState state_ ABSL_GUARDED_BY(mutex_) = PodState::kNotReady;
+  NetworkResult network_ ABSL_GUARDED_BY(mutex_);
+  std::optional<std::string> ended_ ABSL_GUARDED_BY(mutex_);
+  bool stop_requested_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  bool removed_ ABSL_GUARDED_BY(mutex_) = false;
+  PodVm vm_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, Entry> containers_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<PodMonitor> monitor_ ABSL_GUARDED_BY(mutex_);  // last: its thread uses the rest
+};
+
+}  // namespace husk::sandbox
+
+#endif  // HUSK_SANDBOX_POD_H_

@@ -1,0 +1,104 @@
+// What ties a pod in memory to its running VM.
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "sandbox/id.h"
+#include "sandbox/logging.h"
+#include "sandbox/pod_operations.h"
+
+namespace husk::sandbox {
+namespace {
+
+constexpr auto kInformationWait = std::chrono::seconds(5);
+
+void RecordExit(Environment& environment, const ContainerStatus& status) {
+  const Status recorded = environment.store->SetContainerExited(status);
+  // The guest knows it as long as the VM lives, and a lost VM makes it EXITED again: nothing depends on the record.
+  if (!recorded.ok()) spdlog::error("pod={} container={} {}", status.pod_id, status.id, Words(recorded));
+}
+
+// A guest's clock may be wrong, on purpose too: outside of what is possible the host's clock counts.
+std::int64_t Plausible(std::int64_t guest_time, std::int64_t not_before) {
+  const std::int64_t now = NowNanoseconds();
+  return guest_time >= not_before && guest_time <= now ? guest_time : now;
+}
+
+void ContainerEnded(Environment& environment, Pod& pod, const std::string& id, const ProcessExit& exit) {
+  const auto status = pod.container_status(id);
+  if (!status) return;
+  std::string reason = "Error";
+  std::string message;
+  std::int32_t code = exit.exit_code >= 0 && exit.exit_code <= 255 ? exit.exit_code : 255;
+  if (exit.unknown) {
+    reason = "Unknown";
+    message = "the guest does not know the container any more";
+    code = 255;
+  } else if (!exit.start_error.empty()) {
+    reason = "StartError";
+    message = exit.start_error.substr(0, 4096);
+    code = 128;
+  } else if (exit.oom_killed) {
+    reason = "OOMKilled";
+  } else if (code == 0) {
+    reason = "Completed";
+  }
+  const std::int64_t finished_at = Plausible(exit.finished_at, std::max(status->started_at, status->created_at));
+  const bool changed = pod.SetExited(id, finished_at, code, reason, message,
+                                     [&](const ContainerStatus& now) { RecordExit(environment, now); });
+  if (changed) spdlog::info("pod={} container={} exited with {} ({})", pod.id(), id, code, reason);
+}
+
+}  // namespace
+
+void TakeVm(Environment& environment, const Context& context, Pod& pod, std::unique_ptr<hypervisor::Vm> vm) {
+  PodVm holder;
+  holder.vm = std::move(vm);
+  holder.client = environment.parts.agents->Connect(holder.vm->agent_socket());
+  const auto information = holder.vm->Information(context.WithTimeout(kInformationWait));
+  if (information.ok()) {
+    // Arguments are Husk's own, but a path may hold any bytes.
+    holder.information_json =
+        nlohmann::json{{"pid", information->process.pid},
+                       {"accelerator", information->accelerator == hypervisor::Accelerator::kKvm ? "kvm" : "tcg"},
+                       {"vcpus", information->vcpus},
+                       {"memoryBytes", information->memory_bytes},
+                       {"commandLine", information->command_line}}
+            .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  }
+  const std::shared_ptr<hypervisor::Vm> shared = holder.vm;
+  pod.SetVm(std::move(holder));
+  // Captures neither the pod nor the VM: the callback must not be what destroys them.
+  shared->OnExit([ends = environment.vm_ends, id = pod.id()](const hypervisor::VmExit& exit) {
+    ends->Add({.pod_id = id, .reason = exit.reason});
+  });
+}
+
+void StartPodMonitor(Environment& environment, Pod& pod) {
+  pod.StartMonitor(
+      {.exited = [&environment, &pod](const std::string& id,
+                                      const ProcessExit& exit) { ContainerEnded(environment, pod, id, exit); },
+       .checkpoint =
+           [&environment, &pod](const std::string& id, const LogCheckpoint& checkpoint) {
+             const Status saved = environment.store->SetLogCheckpoint(id, checkpoint);
+             // An older checkpoint does as well, it only makes the next start read more.
+             if (!saved.ok() && !absl::IsNotFound(saved)) {
+               spdlog::warn("pod={} container={} {}", pod.id(), id, Words(saved));
+             }
+           }});
+}
+
+void PodVmEnded(Environment& environment, Pod& pod, const std::string& reason) {
+  if (pod.ended()) return;
+  std::vector<ContainerStatus> exited;
+  if (pod.stop_requested()) {
+    exited = pod.MarkEnded(kStoppedMessage, kStoppedCode, "Error");
+  } else {
+    spdlog::warn("pod={} its VM ended: {}", pod.id(), reason);
+    exited = pod.MarkEnded(absl::StrCat("the pod's VM ended: ", reason), 255, "Unknown");
+  }
+  for (const ContainerStatus& status : exited) RecordExit(environment, status);
+}
+
+}  // namespace husk::sandbox

@@ -1,0 +1,275 @@
+#include "sandbox/recovery.h"
+
+#include <chrono>
+#include <fstream>
+#include <map>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "sandbox/container_operations.h"
+#include "sandbox/host/pod_id.h"
+#include "sandbox/id.h"
+#include "sandbox/logging.h"
+#include "sandbox/pod_operations.h"
+
+namespace husk::sandbox {
+namespace {
+
+// A guest that takes longer is slow, not dead: its VM lives. See docs/adr/0041-a-silent-guest-is-kept.md.
+constexpr auto kAgentWait = std::chrono::seconds(20);
+// For the ends that came while no huskd was there: their output has to be fetched first.
+constexpr auto kMissedExitWait = std::chrono::seconds(5);
+constexpr auto kOrphanTimeout = std::chrono::seconds(30);
+
+// By container id.
+using Processes = std::map<std::string, agent::v1::ProcessStatus>;
+
+// Adopts one pod whose record says READY.
+class Adoption {
+ public:
+  Adoption(Environment& environment, const Context& context, Pod& pod, std::vector<ContainerRecord> containers)
+      : environment_(environment), context_(context), pod_(pod), containers_(std::move(containers)) {}
+
+  Status Run(const std::string& guest_boot_id) {
+    auto vm = environment_.parts.hypervisor->Recover(context_, environment_.paths.vm_state(pod_.id()));
+    if (absl::IsNotFound(vm.status())) {
+      KeepDead("its VM ended while no huskd was running");
+      return absl::OkStatus();
+    }
+    if (!vm.ok()) {
+      // Not known to be gone, so not destroyed; a stop of the pod will.
+      KeepDead(absl::StrCat("its VM could not be adopted: ", absl::string_view(vm.status().message())));
+      return vm.status();
+    }
+    TakeVm(environment_, context_, pod_, *std::move(vm));
+    HUSK_ASSIGN_OR_RETURN(const bool same_guest, AskGuest(guest_boot_id));
+    if (!same_guest) {
+      HUSK_RETURN_IF_ERROR(environment_.parts.hypervisor->Destroy(context_, environment_.paths.vm_state(pod_.id())));
+      pod_.LetGo();
+      KeepDead("its guest was restarted, its containers are gone");
+      return absl::OkStatus();
+    }
+    StartPodMonitor(environment_, pod_);
+    for (const ContainerRecord& record : containers_) Adopt(record);
+    if (processes_) DetachUnusedDisks();
+    HUSK_RETURN_IF_ERROR(pod_.SetReady());
+    AwaitMissedExits();
+    spdlog::info("pod={} adopted", pod_.id());
+    return absl::OkStatus();
+  }
+
+  // Without a VM: what was made is EXITED, what was half made is gone.
+  void KeepDead(const std::string& why) {
+    for (ContainerRecord& record : containers_) {
+      if (record.phase == ContainerPhase::kCreating || record.phase == ContainerPhase::kRemoving) {
+        Forget(record);
+        continue;
+      }
+      ContainerStatus& status = record.status;
+      if (record.phase != ContainerPhase::kExited) {
+        status.finished_at = NowNanoseconds();
+        status.exit_code = 255;
+        status.reason = "Unknown";
+        status.message = why;
+        Report(environment_.store->SetContainerExited(status), status.id);
+      }
+      AddContainer(record, ContainerState::kExited, nullptr);
+    }
+    pod_.MarkEnded(why, 255, "Unknown");
+  }
+
+ private:
+  // False: it is not the guest that the containers were started in. A guest that does not answer is taken for it.
+  StatusOr<bool> AskGuest(const std::string& guest_boot_id) {
+    const Context limited = pod_.Interruptible(context_.WithTimeout(kAgentWait));
+    const auto client = pod_.client();
+    const auto hello = client->Hello(limited);
+    if (hello.ok() && hello->guest_boot_id() != guest_boot_id) return false;
+    Status answered = hello.status();
+    if (answered.ok()) {
+      auto list = client->ListProcesses(limited);
+      answered = list.status();
+      if (list.ok()) {
+        processes_.emplace();
+        for (auto& process : *list->mutable_processes()) {
+          if (process.exec_id().empty()) (*processes_)[process.container_id()] = process;
+        }
+      }
+    }
+    if (!answered.ok()) {
+      spdlog::error("pod={} its VM lives, but its agent does not answer: {}", pod_.id(), Words(answered));
+    }
+    return true;
+  }
+
+  void Adopt(const ContainerRecord& record) {
+    const std::string& id = record.status.id;
+    if (record.phase == ContainerPhase::kCreating || record.phase == ContainerPhase::kRemoving) {
+      // Without an answer it stays in the guest and in the store, for the next start or the pod's removal.
+      if (processes_ && RemoveFromGuest(id)) Forget(record);
+      return;
+    }
+    if (record.phase == ContainerPhase::kExited) {
+      AddContainer(record, ContainerState::kExited, nullptr);
+      return;
+    }
+    auto output = OpenOutput(pod_.config(), id, record.status.config, record.checkpoint);
+    if (!output.ok()) {
+      spdlog::error("pod={} container={} {}; its output is dropped", pod_.id(), id, Words(output.status()));
+      output = std::make_shared<ContainerOutput>(id, NewDiscardingLog(record.checkpoint), record.status.config.tty);
+    }
+    AddContainer(record, ContainerState::kCreated, *std::move(output));
+    bool started = record.phase == ContainerPhase::kStarted;
+    if (processes_) {
+      const auto process = processes_->find(id);
+      // One that the guest does not know is watched: the monitor finds that it is gone.
+      started = process == processes_->end() || process->second.state() != agent::v1::CREATED;
+      if (process != processes_->end() && process->second.state() == agent::v1::EXITED) missed_.push_back(id);
+    }
+    if (!started) return;
+    std::int64_t started_at = record.status.started_at;
+    if (record.phase == ContainerPhase::kCreated) {
+      started_at = NowNanoseconds();
+      Report(environment_.store->SetContainerStarted(id, started_at), id);
+    }
+    pod_.SetRunning(id, started_at);
+    pod_.Watch(id);
+  }
+
+  void AddContainer(const ContainerRecord& record, ContainerState state, std::shared_ptr<ContainerOutput> output) {
+    auto lease = environment_.parts.images->Acquire(record.status.image_id);
+    if (!lease.ok()) {
+      spdlog::warn("pod={} container={} its image: {}", pod_.id(), record.status.id, Words(lease.status()));
+    }
+    ContainerStatus status = record.status;
+    status.state = state;
+    // So that the end of the VM during this recovery cannot change what had exited before.
+    pod_.AddContainer({.id = status.id,
+                       .stop_signal = record.stop_signal,
+                       .lun = record.lun,
+                       .lease = lease.ok() ? *std::move(lease) : nullptr,
+                       .output = std::move(output)},
+                      status);
+  }
+
+  bool RemoveFromGuest(const std::string& id) {
+    agent::v1::RemoveContainerRequest request;
+    request.set_container_id(id);
+    const Status removed = pod_.client()->RemoveContainer(context_.WithTimeout(kAgentWait), request);
+    Report(removed, id);
+    return removed.ok();
+  }
+
+  void Forget(const ContainerRecord& record) {
+    Report(environment_.store->RemoveContainer(record.status.id), record.status.id);
+  }
+
+  // Disks of containers that were half made or half removed.
+  void DetachUnusedDisks() {
+    const auto vm = pod_.vm();
+    const auto attached = vm->AttachedDisks(context_);
+    if (!attached.ok()) {
+      spdlog::warn("pod={} ask for its disks: {}", pod_.id(), Words(attached.status()));
+      return;
+    }
+    std::set<std::uint32_t> used;
+    for (const Container& container : pod_.containers()) {
+      if (container.lun) used.insert(*container.lun);
+    }
+    for (const std::uint32_t lun : *attached) {
+      if (used.contains(lun)) continue;
+      const Status detached = vm->DetachDisk(context_, lun);
+      if (!detached.ok()) spdlog::warn("pod={} detach disk {}: {}", pod_.id(), lun, Words(detached));
+    }
+  }
+
+  void AwaitMissedExits() {
+    const Context limited = context_.WithTimeout(kMissedExitWait);
+    for (const std::string& id : missed_) pod_.WaitForExit(limited, id).IgnoreError();
+  }
+
+  void Report(const Status& status, const std::string& container_id) const {
+    if (!status.ok()) spdlog::warn("pod={} container={} {}", pod_.id(), container_id, Words(status));
+  }
+
+  Environment& environment_;
+  const Context& context_;
+  Pod& pod_;
+  std::vector<ContainerRecord> containers_;
+  std::optional<Processes> processes_;  // absent: the guest did not say
+  std::vector<std::string> missed_;     // exited while no huskd was there
+};
+
+// A request for CNI that names nothing but the pod: DEL finds what it needs by that, or from its own cache.
+NetworkRequest OrphanRequest(const std::string& id) {
+  return {.pod_id = id, .name = "", .kubernetes_namespace = "", .uid = ""};
+}
+
+Status RemoveOrphan(Environment& environment, const Context& context, const std::string& id) {
+  const Paths& paths = environment.paths;
+  HUSK_RETURN_IF_ERROR(environment.parts.hypervisor->Destroy(context, paths.vm_state(id)));
+  HUSK_RETURN_IF_ERROR(environment.parts.network->Detach(context, OrphanRequest(id)));
+  HUSK_RETURN_IF_ERROR(environment.parts.network->RemoveNamespace(context, id));
+  HUSK_RETURN_IF_ERROR(RemoveTree(paths.vm_state(id)));
+  return RemoveTree(paths.pod_root(id));
+}
+
+}  // namespace
+
+void RecoverPod(Environment& environment, const Context& context, Pod& pod, PodPhase phase,
+                const std::string& guest_boot_id, std::vector<ContainerRecord> containers, bool same_boot) {
+  Adoption adoption(environment, context, pod, std::move(containers));
+  switch (phase) {
+    case PodPhase::kCreating:
+    case PodPhase::kRemoving: {
+      Status status = environment.store->SetPodPhase(pod.id(), PodPhase::kRemoving);
+      if (status.ok()) status = RemovePodTraces(environment, context, pod);
+      if (status.ok()) return;
+      spdlog::error("pod={} remove what is left of it: {}", pod.id(), Words(status));
+      adoption.KeepDead("it was being removed");
+      return;
+    }
+    case PodPhase::kStopped:
+      adoption.KeepDead("the pod was stopped");
+      pod.SetStopped();
+      return;
+    case PodPhase::kReady: {
+      if (!same_boot) {
+        adoption.KeepDead("the host was rebooted");
+        return;
+      }
+      const Status adopted = adoption.Run(guest_boot_id);
+      if (!adopted.ok()) spdlog::error("pod={} adopt it: {}", pod.id(), Words(adopted));
+      return;
+    }
+  }
+}
+
+void RemoveOrphans(Environment& environment, const Context& context, const std::vector<PodRecord>& known) {
+  std::set<std::string> candidates;
+  const auto collect = [&](const StatusOr<std::vector<std::string>>& names) {
+    if (!names.ok()) spdlog::warn("look for orphans: {}", Words(names.status()));
+    if (names.ok()) candidates.insert(names->begin(), names->end());
+  };
+  collect(environment.parts.network->ExistingNamespaces());
+  collect(NamesIn(environment.paths.vm_states()));
+  collect(NamesIn(environment.paths.pod_roots()));
+  for (const PodRecord& pod : known) candidates.erase(pod.id);
+  for (const std::string& id : candidates) {
+    if (!CheckPodId(id).ok()) continue;  // nothing that Husk made
+    const Status removed = RemoveOrphan(environment, context.WithTimeout(kOrphanTimeout), id);
+    if (removed.ok()) spdlog::warn("pod={} was in no record: removed", id);
+    if (!removed.ok()) spdlog::error("pod={} is in no record, and cannot be removed: {}", id, Words(removed));
+  }
+}
+
+StatusOr<std::string> ReadBootId() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string id;
+  if (!std::getline(file, id) || id.empty()) return absl::InternalError("read /proc/sys/kernel/random/boot_id");
+  return id;
+}
+
+}  // namespace husk::sandbox

@@ -1,0 +1,118 @@
+// runtime.h's implementation: finds pods and containers, has operations take turns, joins repeated calls.
+#ifndef HUSK_SANDBOX_RUNTIME_IMPL_H_
+#define HUSK_SANDBOX_RUNTIME_IMPL_H_
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <thread>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "agent/common/mutex.h"
+#include "sandbox/environment.h"
+#include "sandbox/pod.h"
+#include "sandbox/runtime.h"
+
+namespace husk::sandbox {
+
+// Locks, in the order in which they may be taken: runs_mutex_, pods_mutex_, a pod's own. The store's is taken alone.
+class RuntimeImpl final : public Runtime {
+ public:
+  explicit RuntimeImpl(Environment environment);
+  // Detaches.
+  ~RuntimeImpl() override;
+
+  Status Recover(const Context& context) override;
+  StatusOr<std::string> RunPod(const Context& context, const PodConfig& config) override;
+  Status StopPod(const Context& context, const std::string& id) override;
+  Status RemovePod(const Context& context, const std::string& id) override;
+  StatusOr<PodStatus> GetPod(const std::string& id, bool verbose) override;
+  std::vector<PodStatus> ListPods(const PodFilter& filter) override;
+  StatusOr<std::string> CreateContainer(const Context& context, const std::string& pod_id,
+                                        const ContainerConfig& config) override;
+  Status StartContainer(const Context& context, const std::string& id) override;
+  Status StopContainer(const Context& context, const std::string& id, std::chrono::nanoseconds grace) override;
+  Status RemoveContainer(const Context& context, const std::string& id) override;
+  StatusOr<ContainerStatus> GetContainer(const std::string& id, bool verbose) override;
+  std::vector<ContainerStatus> ListContainers(const ContainerFilter& filter) override;
+  StatusOr<ExecResult> ExecSync(const Context& context, const std::string& id, const std::vector<std::string>& command,
+                                std::chrono::nanoseconds timeout) override;
+  Status ReopenContainerLog(const Context& context, const std::string& id) override;
+  void Detach() override;
+
+ private:
+  // Name, namespace, uid, attempt.
+  using PodKey = std::tuple<std::string, std::string, std::string, std::uint32_t>;
+  // A RunPod under way, for its repetitions to wait for.
+  struct Run {
+    std::optional<StatusOr<std::string>> result;
+  };
+  struct Located {
+    std::shared_ptr<Pod> pod;
+    std::string container_id;
+  };
+  // Counts a call that changes something, so that Detach can wait for it; its context ends when Detach is called.
+  class Call {
+   public:
+    Call(RuntimeImpl& runtime, const Context& context);
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+    ~Call();
+    [[nodiscard]] const Context& context() const { return context_; }
+    // UNAVAILABLE after Detach.
+    [[nodiscard]] const Status& status() const { return status_; }
+
+   private:
+    RuntimeImpl& runtime_;
+    const Context context_;
+    Status status_;
+    bool counted_ = false;
+  };
+
+  static PodKey KeyOf(const PodConfig& config);
+  // The READY pod with this key, or the run to join, or, if there is neither, a new run that the caller must end.
+  struct Entry {
+    std::optional<std::string> ready_id;
+    std::shared_ptr<Run> run;
+    bool owner = false;
+  };
+  Entry EnterRun(const PodKey& key);
+  void EndRun(const PodKey& key, const std::shared_ptr<Run>& run, StatusOr<std::string> result);
+  StatusOr<std::string> RunNewPod(const Context& context, const PodConfig& config);
+
+  // Exact ids and unique prefixes. NOT_FOUND; INVALID_ARGUMENT for a prefix of several.
+  StatusOr<std::shared_ptr<Pod>> FindPod(const std::string& id);
+  StatusOr<Located> FindContainer(const std::string& id);
+  std::vector<std::shared_ptr<Pod>> AllPods();
+  void AddPod(const std::shared_ptr<Pod>& pod);
+  // If it was removed.
+  void DropPodIfRemoved(const Pod& pod);
+  void RecoverAll(const Context& context, const std::vector<PodRecord>& pods, std::vector<ContainerRecord> containers,
+                  bool same_boot);
+  void WatchVmEnds();
+
+  Environment environment_;
+
+  Mutex runs_mutex_;
+  ConditionVariable runs_changed_;
+  std::map<PodKey, std::shared_ptr<Run>> runs_ ABSL_GUARDED_BY(runs_mutex_);
+
+  Mutex pods_mutex_;
+  std::map<std::string, std::shared_ptr<Pod>> pods_ ABSL_GUARDED_BY(pods_mutex_);
+
+  Mutex calls_mutex_;
+  ConditionVariable calls_changed_;
+  int calls_ ABSL_GUARDED_BY(calls_mutex_) = 0;
+  bool detached_ ABSL_GUARDED_BY(calls_mutex_) = false;
+  std::stop_source detaching_;  // thread safe by itself
+
+  std::thread vm_ends_thread_;  // last: it uses the rest
+};
+
+}  // namespace husk::sandbox
+
+#endif  // HUSK_SANDBOX_RUNTIME_IMPL_H_

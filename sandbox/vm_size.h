@@ -1,0 +1,29 @@
+// How large a pod's VM is made.
+#ifndef HUSK_SANDBOX_VM_SIZE_H_
+#define HUSK_SANDBOX_VM_SIZE_H_
+
+#include <cstdint>
+
+#include "agent/common/status.h"
+#include "sandbox/runtime.h"
+#include "sandbox/types.h"
+
+namespace husk::sandbox {
+
+struct VmSize {
+  std::uint32_t vcpus = 1;
+  std::uint32_t maximum_vcpus = 1;
+  std::uint64_t memory_bytes = 0;          // a multiple of 2 MiB
+  std::uint64_t maximum_memory_bytes = 0;  // likewise
+};
+
+// Fills the maxima that are 0 in from the host.
+StatusOr<RuntimeOptions> WithHostLimits(RuntimeOptions options);
+
+// The defaults, or what resources and overhead announce where that is more, within the maxima of `options` (as
+// WithHostLimits gives them). Containers' requests are not known yet when a VM is made: a resize brings them in.
+VmSize SizeVm(const RuntimeOptions& options, const LinuxResources& resources, const LinuxResources& overhead);
+
+}  // namespace husk::sandbox
+
+#endif  // HUSK_SANDBOX_VM_SIZE_H_

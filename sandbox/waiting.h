@@ -1,0 +1,95 @@
+// Waiting for a condition as long as a context lasts, and taking turns.
+#ifndef HUSK_SANDBOX_WAITING_H_
+#define HUSK_SANDBOX_WAITING_H_
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <stop_token>
+#include <utility>
+
+#include "agent/common/context.h"
+#include "agent/common/mutex.h"
+#include "agent/common/status.h"
+
+namespace husk::sandbox {
+
+// Waits until `reached` returns true (OK) or the context ends (its error). `reached` is called with the mutex held,
+// again after each notification of `changed`, and may change what the mutex guards. Call without the mutex.
+template <typename Predicate>
+Status WaitFor(const Context& context, Mutex& mutex, ConditionVariable& changed, Predicate reached) {
+  struct Wake {
+    Mutex* mutex;
+    ConditionVariable* changed;
+    void operator()() const {
+      const MutexLock lock(*mutex);
+      changed->NotifyAll();
+    }
+  };
+  // Its destructor waits for a callback that is running and wants the mutex: it has to outlive the lock.
+  const std::stop_callback<Wake> wake(context.stop_token(), Wake{&mutex, &changed});
+  const MutexLock lock(mutex);
+  while (!reached()) {
+    HUSK_RETURN_IF_ERROR(context.Check());
+    // time_point::max() overflows inside the condition variable.
+    changed.WaitUntil(mutex, std::min(context.deadline(), Context::Clock::now() + std::chrono::hours(1)));
+  }
+  return absl::OkStatus();
+}
+
+// A lock whose waiters queue in order and give up when their context ends. Thread safe.
+class TurnLock {
+ public:
+  // Holds the lock until it goes. Movable; must not outlive its lock.
+  class Turn {
+   public:
+    Turn() = default;
+    Turn(Turn&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)) {}
+    Turn& operator=(Turn&& other) noexcept {
+      std::swap(owner_, other.owner_);
+      return *this;
+    }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+    ~Turn() {
+      if (owner_ != nullptr) owner_->Leave();
+    }
+
+   private:
+    friend class TurnLock;
+    explicit Turn(TurnLock* owner) : owner_(owner) {}
+    TurnLock* owner_ = nullptr;
+  };
+
+  StatusOr<Turn> Take(const Context& context) {
+    std::uint64_t ticket = 0;
+    {
+      const MutexLock lock(mutex_);
+      ticket = next_ticket_++;
+      queue_.push_back(ticket);
+    }
+    const Status status = WaitFor(context, mutex_, changed_, [&] { return queue_.front() == ticket; });
+    if (status.ok()) return Turn(this);
+    const MutexLock lock(mutex_);
+    queue_.erase(std::find(queue_.begin(), queue_.end(), ticket));
+    changed_.NotifyAll();
+    return Annotate(status, "wait for the pod's operations before this one");
+  }
+
+ private:
+  void Leave() {
+    const MutexLock lock(mutex_);
+    queue_.pop_front();
+    changed_.NotifyAll();
+  }
+
+  Mutex mutex_;
+  ConditionVariable changed_;
+  std::uint64_t next_ticket_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::deque<std::uint64_t> queue_ ABSL_GUARDED_BY(mutex_);  // the front one holds the lock
+};
+
+}  // namespace husk::sandbox
+
+#endif  // HUSK_SANDBOX_WAITING_H_
