@@ -18,7 +18,15 @@ void PullReporter::SetTotals(std::uint64_t bytes, std::uint32_t layers) {
 void PullReporter::Doing(const std::string& doing) {
   const MutexLock lock(mutex_);
   progress_.waiting_for = doing;
-  MaybeReport();
+  if (!callback_) return;
+  // At once where possible: what a pull hangs in is the last thing that it did.
+  const auto now = Context::Clock::now();
+  if (now >= window_end_) {
+    window_end_ = now + std::chrono::seconds(1);
+    reports_in_window_ = 0;
+  }
+  constexpr int kReportsPerWindow = 8;
+  if (++reports_in_window_ <= kReportsPerWindow) callback_(progress_);
 }
 
 void PullReporter::AddBytes(std::uint64_t bytes) {

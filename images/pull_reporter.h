@@ -12,7 +12,7 @@
 
 namespace husk::images {
 
-// Thread safe. Reports one at a time, at most four times a second, and once more at the end.
+// Thread safe. Reports one at a time: bytes at most four times a second, new activities at most eight times.
 class PullReporter {
  public:
   explicit PullReporter(std::function<void(const PullProgress&)> callback);
@@ -33,6 +33,8 @@ class PullReporter {
   Mutex mutex_;
   PullProgress progress_ ABSL_GUARDED_BY(mutex_);
   Context::Clock::time_point next_report_ ABSL_GUARDED_BY(mutex_);
+  Context::Clock::time_point window_end_ ABSL_GUARDED_BY(mutex_);
+  int reports_in_window_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace husk::images

