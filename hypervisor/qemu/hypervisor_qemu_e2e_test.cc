@@ -210,7 +210,7 @@ TEST_F(HypervisorQemuTest, QemuHasNoRightsAndNothingOfTheHost) {
   const std::string user = absl::StrCat(kUser, "\t", kUser, "\t", kUser, "\t", kUser);
   EXPECT_EQ(status["Uid"], user);
   EXPECT_EQ(status["Gid"], user);
-  EXPECT_EQ(status["Groups"], "");
+  EXPECT_EQ(status["Groups"], " ");
   for (const char* set : {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"}) {
     EXPECT_EQ(status[set], "0000000000000000") << set;
   }
@@ -389,7 +389,7 @@ TEST_F(HypervisorQemuTest, OutlivesTheProcessThatStartedIt) {
   ASSERT_GE(parent, 0);
   if (parent == 0) {
     const auto started = NewQemuHypervisor(Options()).value()->Start(context_, std::move(config));
-    kill(started.ok() ? getpid() : 0, SIGKILL);
+    if (started.ok()) kill(getpid(), SIGKILL);
     _exit(1);
   }
   int status = 0;
@@ -557,6 +557,7 @@ class GuestTest : public HypervisorQemuTest {
 
   std::string MakeInitrd(const std::string& script) {
     fs::create_directories(root_ + "/initrd/bin");
+    fs::create_directories(root_ + "/initrd/proc");
     fs::copy("/bin/busybox", root_ + "/initrd/bin/busybox");
     std::ofstream(root_ + "/initrd/init") << "#!/bin/busybox sh\n" << script;
     fs::permissions(root_ + "/initrd/init", fs::perms::owner_all);

@@ -211,7 +211,7 @@ void VmProcess::OnExit(ExitNotifier::Callback callback) {
 StatusOr<VmExit> VmProcess::WaitForExit(const Context& context) {
   const WakeOnStop wake(context, mutex_, changed_);
   const MutexLock lock(mutex_);
-  while (!ended_) HUSK_RETURN_IF_ERROR_DOING(WaitOnce(context, mutex_, changed_), "wait for the end of QEMU");
+  while (!told_) HUSK_RETURN_IF_ERROR_DOING(WaitOnce(context, mutex_, changed_), "wait for the end of QEMU");
   return *notifier_.exit();
 }
 
@@ -244,12 +244,13 @@ void VmProcess::Ended() {
   {
     const MutexLock lock(mutex_);
     hint = hint_;
+    ended_ = true;
   }
   notifier_.SetExit(
       {.reason = DescribeExit(information.si_code, information.si_status, LastWords(TailOf(log_.get())), hint)});
   notifier_.Deliver();
   const MutexLock lock(mutex_);
-  ended_ = true;
+  told_ = true;
   changed_.NotifyAll();
 }
 

@@ -78,6 +78,7 @@ class VmProcess : public std::enable_shared_from_this<VmProcess> {
   mutable Mutex mutex_;
   ConditionVariable changed_;
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
+  bool told_ ABSL_GUARDED_BY(mutex_) = false;  // the callback has returned
   std::string hint_ ABSL_GUARDED_BY(mutex_);
 };
 

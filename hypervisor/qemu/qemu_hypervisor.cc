@@ -132,12 +132,13 @@ StatusOr<std::unique_ptr<Vm>> QemuHypervisor::StartIn(const Context& context, co
                                                       UniqueFd directory) {
   const UniqueFd files(fcntl(directory.get(), F_DUPFD_CLOEXEC, 0));
   if (!files.valid()) return ErrnoStatus(errno, "copy a descriptor");
+  std::unique_ptr<QemuVm> vm;  // before what undoes: it must outlive that
   // Nobody is told of what could not be undone: the identity stays, and Destroy can try again.
   Rollback rollback(context, kUndoTimeout, nullptr);
   rollback.Add("remove files", [&files](const Context&) { return RemoveStateFiles(files.get()); });
   HUSK_ASSIGN_OR_RETURN(auto launched, LaunchQemu(context, options_, config, directory.get()));
   HUSK_ASSIGN_OR_RETURN(
-      auto vm, Adopt(launched.identity, std::move(launched.pidfd), config.state_directory, std::move(directory)));
+      vm, Adopt(launched.identity, std::move(launched.pidfd), config.state_directory, std::move(directory)));
   rollback.Add("kill QEMU", [&vm](const Context& undo) { return vm->Kill(undo); });
   HUSK_RETURN_IF_ERROR(Go(launched));
   if (const Status status = vm->AwaitRunning(context); !status.ok()) return BetterError(context, status, *vm);
