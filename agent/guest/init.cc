@@ -87,7 +87,9 @@ Status DelegateControllers() {
   for (const std::string_view controller : Split(Trim(controllers), ' ')) {
     for (const char* directory : {"/sys/fs/cgroup", "/sys/fs/cgroup/husk"}) {
       // Not every controller can be delegated (cpu, when there are real-time threads); the others shall be.
-      WriteFile(absl::StrCat(directory, "/cgroup.subtree_control"), "+" + std::string(controller)).IgnoreError();
+      WriteFile(absl::StrCat(directory, "/cgroup.subtree_control"),
+                absl::StrCat("+", absl::string_view(controller.data(), controller.size())))
+          .IgnoreError();
     }
   }
   return absl::OkStatus();
