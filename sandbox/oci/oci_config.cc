@@ -134,7 +134,7 @@ StatusOr<Json> Process(const ContainerConfig& container, const images::ImageRunC
   HUSK_ASSIGN_OR_RETURN(auto environment, Environment(container, image));
   HUSK_ASSIGN_OR_RETURN(auto capabilities, Capabilities(container.security));
   std::string directory = container.working_directory.empty() ? image.working_directory : container.working_directory;
-  if (directory.empty()) directory = "/";
+  if (directory.empty()) directory.push_back('/');
   if (directory.front() != '/') {
     return absl::InvalidArgumentError(absl::StrCat("working directory \"", directory, "\" is not absolute"));
   }
