@@ -34,8 +34,8 @@ class Namespaces : public testing::Test {
   }
   void TearDown() override {
     EXPECT_EQ(InodeOf("/proc/thread-self/ns/net"), own_) << "the caller never changes namespace";
-    for (const Mount& mount : *ReadMountTable())
-      EXPECT_FALSE(absl::StartsWith(mount.mount_point, root_)) << mount.mount_point;
+    const auto mounts = ReadMountTable();
+    for (const Mount& mount : *mounts) EXPECT_FALSE(absl::StartsWith(mount.mount_point, root_)) << mount.mount_point;
     fs::remove_all(root_);
   }
   std::string root_;

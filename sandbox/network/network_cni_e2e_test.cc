@@ -197,7 +197,8 @@ class CniE2e : public testing::Test {
 
   [[nodiscard]] std::vector<std::string> Mounts() const {
     std::vector<std::string> mounts;
-    for (const Mount& mount : *ReadMountTable()) {
+    const auto table = ReadMountTable();
+    for (const Mount& mount : *table) {
       if (absl::StartsWith(mount.mount_point, root_)) mounts.push_back(mount.mount_point);
     }
     return mounts;
