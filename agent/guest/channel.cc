@@ -25,17 +25,27 @@ std::size_t ChannelDecoder::CutMarker(std::string_view bytes) {
   return 0;
 }
 
+void ChannelDecoder::Take(std::size_t count) {
+  const std::string_view taken = std::string_view(raw_).substr(0, count);
+  const std::string both =
+      tail_ + std::string(taken.substr(taken.size() - std::min(taken.size(), kChannelMarker.size())));
+  tail_ = both.substr(both.size() - CutMarker(both));
+  if (connected_) {
+    MaskChannelBytes(nonce_, position_, raw_.data(), count);
+    position_ += count;
+    frames_.Append(std::string_view(raw_).substr(0, count));
+  }
+  raw_.erase(0, count);
+}
+
 std::optional<ChannelDecoder::Event> ChannelDecoder::Begin() {
-  // The old connection is over, even if the new one is not complete yet.
-  connected_ = false;
-  if (raw_.size() < kChannelMarker.size() + kChannelNonceSize) return std::nullopt;
   nonce_ = raw_.substr(kChannelMarker.size(), kChannelNonceSize);
   raw_.erase(0, kChannelMarker.size() + kChannelNonceSize);
   connected_ = true;
   position_ = 0;
   frames_ = ttrpc::Decoder();
-  // A connection that broke within its nonce: what was taken for the rest of it began the next one.
-  begun_ = nonce_.substr(nonce_.size() - CutMarker(nonce_));
+  // The connection may have broken within its nonce, whose end is then the next one's beginning.
+  tail_ = nonce_.substr(nonce_.size() - CutMarker(nonce_));
   return Event{.connected = true, .nonce = nonce_, .request = std::nullopt};
 }
 
@@ -50,29 +60,29 @@ std::optional<ChannelDecoder::Event> ChannelDecoder::Next() {
       }
     }
     if (raw_.empty()) return std::nullopt;
-    if (!begun_.empty()) {
-      const std::string both = begun_ + raw_.substr(0, kChannelMarker.size() - begun_.size());
-      if (kChannelMarker == both) raw_.insert(0, begun_);
-      if (kChannelMarker.starts_with(both) && kChannelMarker != both) return std::nullopt;
-      begun_.clear();
-    }
-    // The last one within the length of a beginning counts: the others were cut.
-    const std::size_t marker = raw_.find(kChannelMarker);
-    if (marker == 0) {
-      const std::size_t next = raw_.find(kChannelMarker, 1);
-      if (next >= kChannelMarker.size() + kChannelNonceSize) return Begin();
-      raw_.erase(0, next);
+    // Nothing waits for what could become a marker: such bytes are taken as they come and remembered in tail_.
+    const std::string both = tail_ + raw_;
+    const std::size_t marker = both.find(kChannelMarker);
+    if (marker == std::string::npos) {
+      Take(raw_.size());
       continue;
     }
-    // One may be cut at the end: keep what could be its beginning.
-    const std::size_t usable = marker != std::string::npos ? marker : raw_.size() - CutMarker(raw_);
-    if (usable == 0) return std::nullopt;
-    if (connected_) {
-      MaskChannelBytes(nonce_, position_, raw_.data(), usable);
-      position_ += usable;
-      frames_.Append(std::string_view(raw_).substr(0, usable));
+    if (marker > tail_.size()) {
+      Take(marker - tail_.size());
+      continue;
     }
-    raw_.erase(0, usable);
+    raw_ = both.substr(marker);
+    tail_.clear();
+    connected_ = false;
+    // One that follows before the nonce can be complete shows that this one was cut.
+    const std::size_t next = raw_.find(kChannelMarker, 1);
+    if (next < kChannelMarker.size() + kChannelNonceSize) {
+      raw_.erase(0, next);
+    } else if (raw_.size() < kChannelMarker.size() + kChannelNonceSize) {
+      return std::nullopt;
+    } else {
+      return Begin();
+    }
   }
 }
 

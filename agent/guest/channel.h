@@ -36,11 +36,13 @@ class ChannelDecoder {
  private:
   // How many bytes at the end could be the beginning of a marker.
   static std::size_t CutMarker(std::string_view bytes);
+  // Gives the first `count` bytes of raw_ to the connection, if there is one.
+  void Take(std::size_t count);
   std::optional<Event> Begin();
 
   std::string raw_;  // not looked at yet
   std::string nonce_;
-  std::string begun_;  // the end of nonce_, if it could be the beginning of a marker
+  std::string tail_;  // the last bytes taken, as far as they could be the beginning of a marker
   bool connected_ = false;
   std::uint64_t position_ = 0;
   ttrpc::Decoder frames_;

@@ -66,6 +66,16 @@ TEST(ChannelDecoderTest, AMarkerInARequestIsJustBytes) {
   EXPECT_EQ(Feed(decoder, Connection(kFirst, {payload}), 5), (std::vector<std::string>{"+" + kFirst, payload}));
 }
 
+TEST(ChannelDecoderTest, NoRequestWaitsForWhatCouldBeAMarker) {
+  // The masked last byte runs through all values, the marker's first among them.
+  for (int last = 0; last < 256; ++last) {
+    ChannelDecoder decoder;
+    const std::string payload = "request" + std::string(1, static_cast<char>(last));
+    EXPECT_EQ(Feed(decoder, Connection(kFirst, {payload}), 1000), (std::vector<std::string>{"+" + kFirst, payload}));
+    EXPECT_EQ(Feed(decoder, Connection(kSecond, {payload}), 3), (std::vector<std::string>{"+" + kSecond, payload}));
+  }
+}
+
 TEST(ChannelDecoderTest, AMalformedFrameLosesTheConnectionUntilTheNext) {
   ChannelDecoder decoder;
   std::string garbage(64, '\xff');

@@ -257,8 +257,10 @@ def test_remove_running(pod):
 TESTS = [test_user_and_files, test_refusals, test_stdin_exec_and_signal, test_reconnect, test_oom, test_remove_running]
 
 
-def describe(proto, guest):
+def describe(proto, guest, pod):
     """What another connection can learn of a guest that failed a test."""
+    if pod is not None:
+        pod.client.close()  # QEMU serves one connection at a time
     try:
         client = guest.connect(proto, deadline=20)
         print("the agent answers:", client.hello, client.call("ListProcesses"), flush=True)
@@ -277,6 +279,7 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         directory = pathlib.Path(directory)
         guest = guests.Guest(options.image, directory, make_disks(directory))
+        pod = None
         try:
             guest.wait_for_port()
             pod = Pod(proto, guest)
@@ -292,7 +295,7 @@ def main():
             guest.process.wait(60)
             assert guest.process.returncode == 0, guest.process.returncode
         except BaseException:
-            describe(proto, guest)
+            describe(proto, guest, pod)
             print(guest.console.read_text(errors="replace") if guest.console.exists() else "no console", flush=True)
             raise
         finally:
