@@ -41,8 +41,8 @@ Status CheckNamespaces(const NamespaceOptions& namespaces) {
   if (namespaces.network == NamespaceMode::kNode) return host("network");
   if (namespaces.pid == NamespaceMode::kNode) return host("pid");
   if (namespaces.ipc == NamespaceMode::kNode) return host("ipc");
-  if (namespaces.pid != NamespaceMode::kContainer) {
-    return Unsupported("linux.security_context.namespace_options.pid", "only CONTAINER is supported yet");
+  if (namespaces.pid == NamespaceMode::kTarget) {
+    return Unsupported("linux.security_context.namespace_options.pid", "TARGET is not supported yet");
   }
   return absl::OkStatus();
 }
@@ -193,7 +193,11 @@ Json Linux(const std::string& container_id, const ContainerConfig& container) {
   static const std::vector<std::string> read_only = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
                                                      "/proc/sysrq-trigger"};
   const SecurityContext& security = container.security;
-  Json linux_part{{"namespaces", Json::array({{{"type", "mount"}}, {{"type", "pid"}}, {{"type", "cgroup"}}})},
+  Json namespaces = Json::array({{{"type", "mount"}}, {{"type", "cgroup"}}});
+  // The processes of the pod's containers that share see each other in the VM's own namespace, whose first is the
+  // agent.
+  if (container.security.namespaces.pid == NamespaceMode::kContainer) namespaces.push_back({{"type", "pid"}});
+  Json linux_part{{"namespaces", std::move(namespaces)},
                   {"cgroupsPath", absl::StrCat("/husk/", container_id)},
                   {"resources", Resources(container.resources, security.privileged)}};
   if (!security.privileged) {

@@ -89,14 +89,19 @@ TEST_F(OciConfigTest, TheWorkingDirectory) {
 
 TEST_F(OciConfigTest, APodsContainersShareAllNamespacesButTheirOwn) {
   const Json namespaces = Config()["linux"]["namespaces"];
-  EXPECT_EQ(namespaces, Json::parse(R"([{"type":"mount"},{"type":"pid"},{"type":"cgroup"}])"));
+  EXPECT_EQ(namespaces, Json::parse(R"([{"type":"mount"},{"type":"cgroup"},{"type":"pid"}])"));
+}
+
+TEST_F(OciConfigTest, ContainersThatShareTheirProcessesAreInTheVmsNamespace) {
+  container_.security.namespaces.pid = NamespaceMode::kPod;
+  EXPECT_EQ(Config()["linux"]["namespaces"], Json::parse(R"([{"type":"mount"},{"type":"cgroup"}])"));
 }
 
 TEST_F(OciConfigTest, HostNamespacesAreRefusedByTheirFieldsName) {
   container_.security.namespaces.pid = NamespaceMode::kNode;
   EXPECT_EQ(Make().status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(Make().status().message()), HasSubstr("namespace_options.pid"));
-  container_.security.namespaces.pid = NamespaceMode::kPod;
+  container_.security.namespaces.pid = NamespaceMode::kTarget;
   EXPECT_EQ(Make().status().code(), absl::StatusCode::kUnimplemented);
 }
 
