@@ -10,6 +10,7 @@ namespace {
 using nlohmann::json;
 
 constexpr std::size_t kMaximumPrintable = 512;
+constexpr int kMaximumDepth = 64;
 
 std::string StringMember(const json& object, const char* name) {
   const auto member = object.find(name);
@@ -25,6 +26,25 @@ Status ErrorOf(const json& error) {
   return absl::InternalError(description);
 }
 
+// Parsed JSON is copied and printed by recursion, so its depth is looked at before it is parsed.
+bool IsShallow(std::string_view line) {
+  int depth = 0;
+  bool in_string = false;
+  for (std::size_t index = 0; index < line.size(); ++index) {
+    const char byte = line[index];
+    if (in_string && byte == '\\') {
+      ++index;
+    } else if (byte == '"') {
+      in_string = !in_string;
+    } else if (!in_string && (byte == '[' || byte == '{')) {
+      if (++depth > kMaximumDepth) return false;
+    } else if (!in_string && (byte == ']' || byte == '}')) {
+      --depth;
+    }
+  }
+  return true;
+}
+
 StatusOr<QmpMessage> Classify(json message) {
   if (!message.is_object()) return absl::InvalidArgumentError("a QMP message is no object");
   if (message.contains("QMP")) return QmpGreeting{};
@@ -35,9 +55,7 @@ StatusOr<QmpMessage> Classify(json message) {
   }
   const auto id = message.find("id");
   if (id == message.end() || !id->is_number_unsigned()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a QMP reply without our id: ",
-                     Printable(message.dump(-1, ' ', /*ensure_ascii=*/true, json::error_handler_t::replace))));
+    return absl::InvalidArgumentError("a QMP message that is no greeting, no event and no reply to us");
   }
   const auto number = id->get<std::uint64_t>();
   if (const auto error = message.find("error"); error != message.end() && error->is_object()) {
@@ -61,6 +79,7 @@ Status QmpDecoder::Feed(std::string_view bytes, std::vector<QmpMessage>& message
     bytes.remove_prefix(end + 1);
     const std::string line = std::exchange(line_, std::string());
     if (line.find_first_not_of(" \r\t") == std::string::npos) continue;
+    if (!IsShallow(line)) return absl::InvalidArgumentError("JSON on QMP is nested too deep");
     json message = json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (message.is_discarded()) return absl::InvalidArgumentError(absl::StrCat("no JSON on QMP: ", Printable(line)));
     HUSK_ASSIGN_OR_RETURN(auto classified, Classify(std::move(message)));

@@ -65,10 +65,14 @@ TEST(QmpCodecTest, RefusesWhatIsNoQmp) {
 }
 
 TEST(QmpCodecTest, SurvivesDepth) {
-  std::string deep(1 << 20, '[');
-  EXPECT_TRUE(absl::IsInvalidArgument(Decode(deep + "\n").status()));
-  deep += std::string(1 << 20, ']');
-  EXPECT_TRUE(absl::IsInvalidArgument(Decode(deep + "\n").status()));
+  const std::string open(1 << 20, '[');
+  const std::string close(1 << 20, ']');
+  EXPECT_TRUE(absl::IsInvalidArgument(Decode(open + "\n").status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(Decode(open + close + "\n").status()));
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(Decode("{\"event\": \"a\", \"data\": {\"b\": " + open + close + "}}\n").status()));
+  // Brackets in text are no depth.
+  EXPECT_TRUE(Decode("{\"event\": \"\\\"" + open + "\"}\n").ok());
 }
 
 TEST(QmpCodecTest, BoundsALine) {
