@@ -95,7 +95,8 @@ class Vm {
   [[nodiscard]] virtual StatusOr<std::vector<std::uint32_t>> AttachedDisks(const Context& context) = 0;
 
   // `callback` is called once, on a thread of hypervisor/'s, as soon as the VM's process has ended: at once if it has.
-  // It must not block nor destroy the Vm. Only one callback is kept.
+  // It must not block nor destroy the Vm. Only one callback is kept. It is never called, nor still running, after the
+  // Vm's destructor, which waits for it.
   virtual void OnExit(std::function<void(const VmExit&)> callback) = 0;
   [[nodiscard]] virtual bool alive() const = 0;
 
