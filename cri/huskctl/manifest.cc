@@ -195,6 +195,8 @@ Status Reader::Metadata(const YAML::Node& node) {
 Status Reader::Spec(const YAML::Node& node) {
   api::PodSandboxConfig* pod = &out_->pod;
   auto* namespaces = pod->mutable_linux()->mutable_security_context()->mutable_namespace_options();
+  // Kubernetes' default; the CRI's own, POD, means shareProcessNamespace.
+  namespaces->set_pid(api::CONTAINER);
   const auto host = [this](const char* path, const std::function<void()>& set) {
     return Bool(path, [set](bool wanted) {
       if (wanted) set();
@@ -213,6 +215,7 @@ Status Reader::Spec(const YAML::Node& node) {
        {"hostNetwork", host("spec.hostNetwork", [=] { namespaces->set_network(api::NODE); })},
        {"hostPID", host("spec.hostPID", [=] { namespaces->set_pid(api::NODE); })},
        {"hostIPC", host("spec.hostIPC", [=] { namespaces->set_ipc(api::NODE); })},
+       {"shareProcessNamespace", host("spec.shareProcessNamespace", [=] { namespaces->set_pid(api::POD); })},
        {"dnsConfig", [this](const YAML::Node& dns) { return DnsConfig(dns); }},
        {"securityContext", Nothing()},
        {"terminationGracePeriodSeconds", Nothing()},
@@ -228,6 +231,9 @@ Status Reader::Spec(const YAML::Node& node) {
                               })}},
       {"volumes", "initContainers", "ephemeralContainers", "runtimeClassName"}));
   if (out_->containers.empty()) return ErrorAt(node, "spec.containers is missing or empty");
+  for (auto& container : out_->containers) {
+    *container.config.mutable_linux()->mutable_security_context()->mutable_namespace_options() = *namespaces;
+  }
   return absl::OkStatus();
 }
 

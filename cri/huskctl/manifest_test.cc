@@ -53,6 +53,7 @@ TEST(Manifest, BecomesWhatAKubeletWouldSend) {
   EXPECT_EQ(pod.hostname(), "web");
   EXPECT_EQ(pod.log_directory(), "/logs/default_web_uid1");
   EXPECT_EQ(pod.labels().at("app"), "shop");
+  EXPECT_EQ(pod.linux().security_context().namespace_options().pid(), api::CONTAINER);
   EXPECT_EQ(pod.labels().at("io.kubernetes.pod.name"), "web");
   EXPECT_THAT(pod.dns_config().options(), ElementsAre("ndots:2", "rotate"));
   ASSERT_EQ(pod.port_mappings_size(), 1);
@@ -76,6 +77,7 @@ TEST(Manifest, BecomesWhatAKubeletWouldSend) {
   EXPECT_EQ(app.linux().resources().memory_limit_in_bytes(), 64 << 20);
   const auto& security = app.linux().security_context();
   EXPECT_EQ(security.run_as_user().value(), 1000);
+  EXPECT_EQ(security.namespace_options().pid(), api::CONTAINER);
   EXPECT_THAT(security.supplemental_groups(), ElementsAre(7));
   EXPECT_TRUE(security.readonly_rootfs() && security.no_new_privs());
   EXPECT_THAT(security.capabilities().drop_capabilities(), ElementsAre("ALL"));
