@@ -105,11 +105,11 @@ def test_every_call_is_present(huskd):
     for name in cri.all_methods():
         try:
             if cri.is_streaming(name):
-                call = getattr(huskd.client, name)(timeout=10)
+                call = getattr(huskd.client, name)(deadline=10)
                 next(iter(call), None)
                 call.cancel()
             else:
-                getattr(huskd.client, name)(timeout=30)
+                getattr(huskd.client, name)(deadline=30)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNIMPLEMENTED:
                 assert error.details(), f"{name} is not there at all"

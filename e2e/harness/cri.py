@@ -47,7 +47,7 @@ def is_streaming(name):
 
 class CriClient:
     """client.Version(), client.RunPodSandbox(config=...): fields of the request by name, the response's message back.
-    Raises grpc.RpcError. `timeout` in seconds is no field but the call's deadline."""
+    Raises grpc.RpcError. `deadline` in seconds is no field but the call's deadline."""
 
     def __init__(self, socket_path):
         self._channel = grpc.insecure_channel(f"unix://{socket_path}", options=[
@@ -66,17 +66,17 @@ class CriClient:
                     response_deserializer=response.FromString)
         return call, getattr(api, method.input_type.name)(**fields)
 
-    def future(self, name, timeout=240, **fields):
+    def future(self, name, deadline=240, **fields):
         call, request = self._prepare(name, fields)
-        return call.future(request, timeout=timeout)
+        return call.future(request, timeout=deadline)
 
     def __getattr__(self, name):
         if name not in _METHODS:
             raise AttributeError(name)
 
-        def invoke(timeout=240, **fields):
+        def invoke(deadline=240, **fields):
             call, request = self._prepare(name, fields)
-            return call(request, timeout=timeout)
+            return call(request, timeout=deadline)
 
         return invoke
 

@@ -155,7 +155,7 @@ class Huskd:
         def serving():
             assert self.process.poll() is None, f"huskd ended with {self.process.returncode}\n{self.log_tail()}"
             with contextlib.suppress(grpc.RpcError):
-                return self.client.Version(timeout=5)
+                return self.client.Version(deadline=5)
             return None
         eventually(serving, "huskd to answer Version")
 

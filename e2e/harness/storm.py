@@ -4,8 +4,8 @@ import threading
 import time
 
 READ_ONLY = {
-    "Status": lambda client: client.Status(timeout=30),
-    "ListContainers": lambda client: client.ListContainers(timeout=30),
+    "Status": lambda client: client.Status(deadline=30),
+    "ListContainers": lambda client: client.ListContainers(deadline=30),
 }
 
 
