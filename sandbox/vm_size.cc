@@ -57,7 +57,7 @@ VmSize SizeVm(const RuntimeOptions& options, const LinuxResources& resources, co
   if (resources.memory_limit_bytes > 0) {
     const std::uint64_t announced =
         NotNegative(resources.memory_limit_bytes) + NotNegative(overhead.memory_limit_bytes);
-    size.memory_bytes = std::clamp(RoundUp(announced), size.memory_bytes, size.maximum_memory_bytes);
+    size.memory_bytes = std::max(size.memory_bytes, RoundUp(std::min(announced, size.maximum_memory_bytes)));
   }
   if (const std::uint64_t milli = MilliCpus(resources); milli > 0) {
     const std::uint64_t announced = (milli + MilliCpus(overhead) + 999) / 1000;

@@ -1,0 +1,54 @@
+// HostCgroups in memory.
+#ifndef HUSK_SANDBOX_TESTING_FAKE_CGROUPS_H_
+#define HUSK_SANDBOX_TESTING_FAKE_CGROUPS_H_
+
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/common/mutex.h"
+#include "sandbox/host/cgroup.h"
+
+namespace husk::sandbox {
+
+// Thread safe.
+class FakeCgroups final : public HostCgroups {
+ public:
+  void FailNextCreate(Status status) {
+    const MutexLock lock(mutex_);
+    create_failure_ = std::move(status);
+  }
+  void FailNextRemove(Status status) {
+    const MutexLock lock(mutex_);
+    remove_failure_ = std::move(status);
+  }
+  [[nodiscard]] std::size_t count() {
+    const MutexLock lock(mutex_);
+    return paths_.size();
+  }
+
+  StatusOr<std::vector<std::string>> Create(const std::string& parent, const std::string& pod_id) override {
+    const MutexLock lock(mutex_);
+    if (Status failure = std::exchange(create_failure_, absl::OkStatus()); !failure.ok()) return failure;
+    paths_.insert(parent + "/" + pod_id);
+    return std::vector<std::string>{"/fake/cgroup/" + pod_id + "/cgroup.procs"};
+  }
+  Status Remove(const Context& context, const std::string& parent, const std::string& pod_id) override {
+    HUSK_RETURN_IF_ERROR(context.Check());
+    const MutexLock lock(mutex_);
+    if (Status failure = std::exchange(remove_failure_, absl::OkStatus()); !failure.ok()) return failure;
+    paths_.erase(parent + "/" + pod_id);
+    return absl::OkStatus();
+  }
+
+ private:
+  Mutex mutex_;
+  std::set<std::string> paths_ ABSL_GUARDED_BY(mutex_);
+  Status create_failure_ ABSL_GUARDED_BY(mutex_);
+  Status remove_failure_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace husk::sandbox
+
+#endif  // HUSK_SANDBOX_TESTING_FAKE_CGROUPS_H_

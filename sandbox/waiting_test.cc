@@ -1,0 +1,56 @@
+#include "sandbox/waiting.h"
+
+#include <gtest/gtest.h>
+
+#include <stop_token>
+#include <thread>
+#include <vector>
+
+namespace husk::sandbox {
+namespace {
+
+const Context kContext = Context::Background("test").WithTimeout(std::chrono::minutes(2));
+
+TEST(TurnLockTest, OneAtATime) {
+  TurnLock lock;
+  int inside = 0;
+  int done = 0;
+  std::vector<std::thread> threads;
+  for (int count = 0; count < 8; ++count) {
+    threads.emplace_back([&] {
+      const auto turn = lock.Take(kContext);
+      ASSERT_TRUE(turn.ok()) << turn.status();
+      EXPECT_EQ(++inside, 1);
+      ++done;
+      --inside;
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(done, 8);
+}
+
+TEST(TurnLockTest, AWaiterThatGivesUpIsPassedOver) {
+  TurnLock lock;
+  auto first = lock.Take(kContext);
+  ASSERT_TRUE(first.ok());
+  std::stop_source impatient;
+  std::thread waiter(
+      [&] { EXPECT_TRUE(absl::IsCancelled(lock.Take(kContext.WithStopToken(impatient.get_token())).status())); });
+  impatient.request_stop();
+  waiter.join();
+  EXPECT_TRUE(absl::IsDeadlineExceeded(lock.Take(kContext.WithTimeout(std::chrono::milliseconds(1))).status()));
+  {
+    const TurnLock::Turn ended = *std::move(first);
+  }
+  EXPECT_TRUE(lock.Take(kContext).ok());
+}
+
+TEST(WaitForTest, SeesWhatIsTrueAlreadyEvenInAnEndedContext) {
+  Mutex mutex;
+  ConditionVariable changed;
+  EXPECT_TRUE(WaitFor(kContext.WithTimeout(std::chrono::seconds(0)), mutex, changed, [] { return true; }).ok());
+  EXPECT_FALSE(WaitFor(kContext.WithTimeout(std::chrono::seconds(0)), mutex, changed, [] { return false; }).ok());
+}
+
+}  // namespace
+}  // namespace husk::sandbox
