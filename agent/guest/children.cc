@@ -50,6 +50,7 @@ StatusOr<pid_t> Children::Start(const Command& command, OnExit on_exit) {
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 
   std::vector<char*> argv;
+  argv.reserve(command.argv.size() + 1);
   // posix_spawn takes char* const[] for historical reasons and does not write.
   for (const auto& argument : command.argv) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);

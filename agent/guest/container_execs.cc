@@ -30,10 +30,10 @@ Containers::ExecState* Containers::FindExec(const std::string& container_id, con
   return found == container->execs.end() ? nullptr : found->second.get();
 }
 
-void Containers::Exec(const v1::ExecRequest& request, Done<v1::ExecResponse> done) {
+void Containers::Exec(const v1::ExecRequest& request, const Done<v1::ExecResponse>& done) {
   if (const Status valid = CheckId(request.exec_id()); !valid.ok()) return done(valid);
-  const std::string container_id = request.container_id();
-  const std::string exec_id = request.exec_id();
+  const std::string& container_id = request.container_id();
+  const std::string& exec_id = request.exec_id();
   Container* const container = FindContainer(container_id);
   if (container == nullptr || container->creating) {
     return done(absl::NotFoundError(absl::StrCat("no container ", container_id)));
@@ -115,7 +115,7 @@ void Containers::KillExec(const std::string& container_id, ExecState& exec, int 
   for (const pid_t pid : Family(leader, CgroupProcesses(Cgroup(container_id)))) kill(pid, signal);
 }
 
-void Containers::SignalExec(const v1::SignalExecRequest& request, Done<v1::SignalExecResponse> done) {
+void Containers::SignalExec(const v1::SignalExecRequest& request, const Done<v1::SignalExecResponse>& done) {
   ExecState* const exec = FindExec(request.container_id(), request.exec_id());
   if (exec == nullptr) return done(absl::NotFoundError(absl::StrCat("no exec ", request.exec_id())));
   if (request.signal() < 1 || request.signal() > 64) return done(absl::InvalidArgumentError("no such signal"));
@@ -127,7 +127,7 @@ void Containers::SignalExec(const v1::SignalExecRequest& request, Done<v1::Signa
   done(v1::SignalExecResponse());
 }
 
-void Containers::RemoveExec(const v1::RemoveExecRequest& request, Done<v1::RemoveExecResponse> done) {
+void Containers::RemoveExec(const v1::RemoveExecRequest& request, const Done<v1::RemoveExecResponse>& done) {
   ExecState* const exec = FindExec(request.container_id(), request.exec_id());
   if (exec == nullptr) return done(v1::RemoveExecResponse());
   exec->removing = true;

@@ -118,9 +118,9 @@ void Containers::ForgetWriters() {
   }
 }
 
-void Containers::Create(const v1::ContainerSpec& spec, Done<v1::CreateContainerResponse> done) {
+void Containers::Create(const v1::ContainerSpec& spec, const Done<v1::CreateContainerResponse>& done) {
   if (const Status valid = CheckId(spec.id()); !valid.ok()) return done(valid);
-  const std::string id = spec.id();
+  const std::string& id = spec.id();
   const auto answer = [this, id, done](const Status& status) {
     if (!status.ok()) return done(status);
     done(FindContainer(id)->created);
@@ -183,7 +183,7 @@ void Containers::Created(const std::string& id, const Status& status) {
   failed->remove_waiters.Answer(absl::OkStatus());
 }
 
-void Containers::Start(const std::string& id, Done<v1::StartContainerResponse> done) {
+void Containers::Start(const std::string& id, const Done<v1::StartContainerResponse>& done) {
   Container* const container = FindContainer(id);
   if (container == nullptr || container->creating) return done(UnknownContainer(id));
   Process& process = container->process;
@@ -238,7 +238,7 @@ void Containers::Exited(const std::string& id, int exit_code) {
   ContinueRemoval(id);
 }
 
-void Containers::Signal(const v1::SignalContainerRequest& request, Done<v1::SignalContainerResponse> done) {
+void Containers::Signal(const v1::SignalContainerRequest& request, const Done<v1::SignalContainerResponse>& done) {
   Container* const container = FindContainer(request.container_id());
   if (container == nullptr) return done(UnknownContainer(request.container_id()));
   if (request.signal() < 1 || request.signal() > 64) return done(absl::InvalidArgumentError("no such signal"));
@@ -256,7 +256,7 @@ void Containers::Signal(const v1::SignalContainerRequest& request, Done<v1::Sign
   done(v1::SignalContainerResponse());
 }
 
-void Containers::Remove(const std::string& id, Done<v1::RemoveContainerResponse> done) {
+void Containers::Remove(const std::string& id, const Done<v1::RemoveContainerResponse>& done) {
   Container* const container = FindContainer(id);
   if (container == nullptr) return done(v1::RemoveContainerResponse());
   container->remove_waiters.Add([done](const Status& status) {

@@ -35,14 +35,14 @@ class Containers {
   Containers(EventLoop& loop, Children& children, Crun& crun, ContainerRoots& roots, Places places,
              std::function<void()> changed);
 
-  void Create(const v1::ContainerSpec& spec, Done<v1::CreateContainerResponse> done);
-  void Start(const std::string& id, Done<v1::StartContainerResponse> done);
-  void Signal(const v1::SignalContainerRequest& request, Done<v1::SignalContainerResponse> done);
-  void Remove(const std::string& id, Done<v1::RemoveContainerResponse> done);
+  void Create(const v1::ContainerSpec& spec, const Done<v1::CreateContainerResponse>& done);
+  void Start(const std::string& id, const Done<v1::StartContainerResponse>& done);
+  void Signal(const v1::SignalContainerRequest& request, const Done<v1::SignalContainerResponse>& done);
+  void Remove(const std::string& id, const Done<v1::RemoveContainerResponse>& done);
 
-  void Exec(const v1::ExecRequest& request, Done<v1::ExecResponse> done);
-  void SignalExec(const v1::SignalExecRequest& request, Done<v1::SignalExecResponse> done);
-  void RemoveExec(const v1::RemoveExecRequest& request, Done<v1::RemoveExecResponse> done);
+  void Exec(const v1::ExecRequest& request, const Done<v1::ExecResponse>& done);
+  void SignalExec(const v1::SignalExecRequest& request, const Done<v1::SignalExecResponse>& done);
+  void RemoveExec(const v1::RemoveExecRequest& request, const Done<v1::RemoveExecResponse>& done);
 
   // Nullptr if unknown. An empty exec_id means the container's first process.
   Process* Find(const std::string& container_id, const std::string& exec_id);
@@ -52,13 +52,13 @@ class Containers {
 
  private:
   struct ExecState {
-    explicit ExecState(EventLoop& loop, std::function<void()> changed) : process(loop, std::move(changed)) {}
+    ExecState(EventLoop& loop, const std::function<void()>& changed) : process(loop, changed) {}
     Process process;
     bool removing = false;
     Waiters remove_waiters;
   };
   struct Container {
-    explicit Container(EventLoop& loop, std::function<void()> changed) : process(loop, std::move(changed)) {}
+    Container(EventLoop& loop, const std::function<void()>& changed) : process(loop, changed) {}
     std::string id;
     std::string spec;  // as sent, to know a repetition
     bool terminal = false;

@@ -134,7 +134,7 @@ void Crun::Ended(const std::shared_ptr<Launch>& launch, int exit_code) {
   launch->on_started(std::move(started));
 }
 
-void Crun::Delete(const std::string& id, std::function<void(Status)> done) {
+void Crun::Delete(const std::string& id, const std::function<void(Status)>& done) {
   if (access((state_ + "/crun/" + id).c_str(), F_OK) != 0) {
     done(absl::OkStatus());
     return;

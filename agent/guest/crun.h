@@ -36,7 +36,7 @@ class Crun {
   void Exec(const std::string& id, std::string_view process_json, bool terminal, ProcessIo::ChildEnds ends,
             OnStarted on_started);
   // `crun delete --force`. OK if crun does not know it.
-  void Delete(const std::string& id, std::function<void(Status)> done);
+  void Delete(const std::string& id, const std::function<void(Status)>& done);
 
  private:
   struct Launch;

@@ -29,7 +29,7 @@ constexpr const char* kCrunState = "/run/husk/crun";
 Status RunAgent() {
   sigset_t mask;
   sigfillset(&mask);
-  sigprocmask(SIG_BLOCK, &mask, nullptr);
+  pthread_sigmask(SIG_BLOCK, &mask, nullptr);
   HUSK_RETURN_IF_ERROR(SetUpGuest(kModuleList));
   for (const char* directory : {kScratch, kPodFiles, kBundles, kCrunState}) {
     HUSK_RETURN_IF_ERROR(MakeDirectories(directory, 0700));

@@ -34,7 +34,7 @@ struct Process {
   Waiters start_waiters;
   Status start_status;  // of the start that ended
 
-  Process(EventLoop& loop, std::function<void()> changed) : io(loop, std::move(changed)) {}
+  Process(EventLoop& loop, const std::function<void()>& changed) : io(loop, changed) {}
   [[nodiscard]] bool running() const { return status.state() == v1::RUNNING; }
   [[nodiscard]] bool exited() const { return status.state() == v1::EXITED; }
 };

@@ -89,7 +89,7 @@ class InputStream {
 // All three, and the ends that the process gets.
 class ProcessIo {
  public:
-  ProcessIo(EventLoop& loop, std::function<void()> changed)
+  ProcessIo(EventLoop& loop, const std::function<void()>& changed)
       : loop_(loop), stdout_(loop, changed), stderr_(loop, changed), stdin_(loop) {}
 
   // The child's ends; -1 is /dev/null. They are closed by CloseChildEnds.

@@ -42,8 +42,9 @@ inline std::string_view Trim(std::string_view text) {
 template <typename Number>
 bool ParseNumber(std::string_view text, Number& value, int base = 10) {
   Number parsed{};
-  const char* const end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, parsed, base);
+  const char* const begin = text.data();
+  const char* const end = begin + text.size();
+  const auto [stop, error] = std::from_chars(begin, end, parsed, base);
   if (text.empty() || error != std::errc() || stop != end) return false;
   value = parsed;
   return true;

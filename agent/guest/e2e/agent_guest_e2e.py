@@ -107,7 +107,9 @@ class Pod:
         return output[self.proto.STDOUT], output[self.proto.STDERR], status
 
     def finish_status(self, name):
-        _, _, status = self.finish(name)
+        """The exit code of a container whose output has been read."""
+        (status,) = self.poll(name).exits
+        self.client.call("RemoveContainer", container_id=name)
         return status.exit_code
 
     def finish(self, name):
