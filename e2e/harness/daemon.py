@@ -114,6 +114,7 @@ class Huskd:
         self.log_path = self.root / "huskd.log"
         self.bridge = f"husk-e2e{number}"
         self.cgroup_root = f"/husk-e2e{number}"
+        self.users = range(500000 + 1000 * number, 500000 + 1000 * (number + 1))
         self.config_path = self.root / "config.yaml"
         self.config_path.write_text(yaml.safe_dump(self._configuration(number, configuration)))
         self.process = None
@@ -127,7 +128,7 @@ class Huskd:
         configuration = {
             "version": 1,
             "log": {"level": "debug"},
-            "vm": {"first_user": 500000 + 1000 * number, "user_count": 1000},
+            "vm": {"first_user": self.users.start, "user_count": len(self.users)},
             "network": {"cni_configuration_directory": str(network), "default_bridge": self.bridge,
                         "default_subnet": f"10.214.{number}.0/24"},
             "cgroup": {"root": self.cgroup_root},
@@ -208,11 +209,13 @@ class Huskd:
         return list(self.client.ListContainers().containers)
 
     def vm_processes(self):
-        """Pids of this instance's QEMUs (and of what else has its directories in the command line)."""
+        """Pids of this instance's QEMUs, by their users (a confined QEMU has no path of ours in its command line), and
+        of what else has its directories there, such as a launcher."""
         marks = (str(self.state), str(self.root))
         own = {os.getpid(), self.process.pid if self.process else 0}
         return [pid for pid in host.process_ids()
-                if pid not in own and any(mark in host.command_line(pid) for mark in marks)]
+                if pid not in own and (host.user(pid) in self.users
+                                       or any(mark in host.command_line(pid) for mark in marks))]
 
     def snapshot(self):
         """Everything that a removed pod must not leave behind, by kind."""

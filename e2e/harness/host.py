@@ -24,6 +24,12 @@ def command_line(pid):
     return read_text(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
 
 
+def user(pid):
+    """The real uid, or None for a process that has gone."""
+    found = re.search(r"^Uid:\t(\d+)", read_text(f"/proc/{pid}/status"), re.MULTILINE)
+    return int(found.group(1)) if found else None
+
+
 def start_time(pid):
     """Clock ticks since boot, or None: with the pid it names a process for good."""
     fields = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
