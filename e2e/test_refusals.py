@@ -61,7 +61,7 @@ def test_ids_that_are_none(huskd, identifier):
     assert code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
 
 
-@pytest.mark.parametrize("reference", ["", "UPPER/case", "host/repo@sha256:../../x", "a b", "repo:tag:tag", "x@sha256:12"])
+@pytest.mark.parametrize("reference", ["", "example/UPPER", "host/repo@sha256:../../x", "a b", "repo:tag:tag", "x@sha256:12"])
 def test_bad_references(huskd, reference):
     code, details = refusal(huskd.client.PullImage, image={"image": reference})
     assert code == grpc.StatusCode.INVALID_ARGUMENT
@@ -78,7 +78,9 @@ def test_images_that_are_not_there(huskd, registry):
 
 def test_a_registry_that_does_not_answer(huskd):
     code, details = refusal(huskd.client.PullImage, image={"image": "127.0.0.1:1/some/image:1"})
-    assert code == grpc.StatusCode.UNAVAILABLE
+    # The kubelet looks for this prefix, which it finds only under the code that adds none of its own.
+    assert code == grpc.StatusCode.UNKNOWN
+    assert details.startswith("RegistryUnavailable: ")
     assert "127.0.0.1:1" in details
 
 
