@@ -55,7 +55,8 @@ def test_unknown_ids(huskd):
     client.RemovePodSandbox(pod_sandbox_id=unknown)
 
 
-@pytest.mark.parametrize("identifier", ["", "../../etc", "a/b", "x" * 4096, "ä"])
+@pytest.mark.parametrize("identifier", ["", "../../etc", "a/b", "x" * 4096, "ä"],
+                         ids=["empty", "parent", "slash", "long", "not-ascii"])
 def test_ids_that_are_none(huskd, identifier):
     code, _ = refusal(huskd.client.PodSandboxStatus, pod_sandbox_id=identifier)
     assert code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
