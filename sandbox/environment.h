@@ -15,6 +15,7 @@
 #include "sandbox/paths.h"
 #include "sandbox/runtime.h"
 #include "sandbox/store/store.h"
+#include "sandbox/waiting.h"
 
 namespace husk::sandbox {
 
@@ -61,6 +62,7 @@ struct Environment {
   std::unique_ptr<ScratchDisks> scratch_disks;
   std::unique_ptr<Store> store;
   std::shared_ptr<VmEnds> vm_ends;
+  std::unique_ptr<Places> boots;  // VMs that may boot at once
 };
 
 }  // namespace husk::sandbox

@@ -102,6 +102,7 @@ class Making {
   }
 
   Status StartVm() {
+    HUSK_ASSIGN_OR_RETURN_DOING(boot_, environment_.boots->Take(context_), "wait for other VMs to boot");
     const VmSize size = SizeVm(environment_.options, pod_.config().resources, pod_.config().overhead);
     hypervisor::VmConfig config{.id = pod_.id(),
                                 .vcpus = size.vcpus,
@@ -137,6 +138,7 @@ class Making {
       return absl::FailedPreconditionError(
           absl::StrCat("the guest's agent speaks protocol version ", hello->protocol_version(), ", not 1"));
     }
+    boot_.Release();
     guest_boot_id_ = hello->guest_boot_id();
     FaultPoint("run_pod.agent_ready");
     return absl::OkStatus();
@@ -189,6 +191,7 @@ class Making {
   Rollback& rollback_;
   std::vector<hypervisor::NetworkDevice> network_devices_;
   std::vector<std::string> cgroup_procs_;
+  Places::Place boot_;  // until the guest's agent answers
   std::string guest_boot_id_;
 };
 

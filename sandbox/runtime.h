@@ -65,7 +65,10 @@ struct RuntimeOptions {
   std::uint32_t default_vcpus = 1;
   std::uint32_t maximum_vcpus = 0;  // 0: the host's CPUs
   std::uint64_t default_memory_bytes = std::uint64_t{256} << 20;
-  std::uint64_t maximum_memory_bytes = 0;                // 0: the host's memory
+  std::uint64_t maximum_memory_bytes = 0;  // 0: the host's memory
+  // More would only take the processors from each other, and end after the caller's deadline. 0: one a host CPU, and
+  // one.
+  std::uint32_t concurrent_boots = 0;
   std::uint64_t scratch_bytes = std::uint64_t{8} << 30;  // sparse
   std::string cgroup_root = "/husk";                     // for pods without cgroup_parent
 };

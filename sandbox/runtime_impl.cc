@@ -396,6 +396,8 @@ StatusOr<std::unique_ptr<Runtime>> NewRuntime(const RuntimeOptions& options, con
   environment.scratch_disks = std::make_unique<ScratchDisks>(environment.paths.scratch_templates());
   HUSK_ASSIGN_OR_RETURN(environment.store, Store::Open(environment.paths.store()));
   environment.vm_ends = std::make_shared<VmEnds>();
+  const std::uint32_t boots = options.concurrent_boots;
+  environment.boots = std::make_unique<Places>(boots > 0 ? boots : std::thread::hardware_concurrency() + 1);
   return std::make_unique<RuntimeImpl>(std::move(environment));
 }
 

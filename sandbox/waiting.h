@@ -90,6 +90,55 @@ class TurnLock {
   std::deque<std::uint64_t> queue_ ABSL_GUARDED_BY(mutex_);  // the front one holds the lock
 };
 
+// A number of places for what must not be done too often at once; waiters give up when their context ends. Thread safe.
+class Places {
+ public:
+  // Holds a place until it goes. Movable; must not outlive its Places.
+  class Place {
+   public:
+    Place() = default;
+    Place(Place&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)) {}
+    Place& operator=(Place&& other) noexcept {
+      std::swap(owner_, other.owner_);
+      return *this;
+    }
+    Place(const Place&) = delete;
+    Place& operator=(const Place&) = delete;
+    ~Place() { Release(); }
+    void Release() {
+      if (owner_ != nullptr) std::exchange(owner_, nullptr)->Leave();
+    }
+
+   private:
+    friend class Places;
+    explicit Place(Places* owner) : owner_(owner) {}
+    Places* owner_ = nullptr;
+  };
+
+  explicit Places(std::uint32_t count) : free_(count) {}
+
+  StatusOr<Place> Take(const Context& context) {
+    const Status status = WaitFor(context, mutex_, changed_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      if (free_ == 0) return false;
+      --free_;
+      return true;
+    });
+    if (!status.ok()) return status;
+    return Place(this);
+  }
+
+ private:
+  void Leave() {
+    const MutexLock lock(mutex_);
+    ++free_;
+    changed_.NotifyAll();
+  }
+
+  Mutex mutex_;
+  ConditionVariable changed_;
+  std::uint32_t free_ ABSL_GUARDED_BY(mutex_);
+};
+
 }  // namespace husk::sandbox
 
 #endif  // HUSK_SANDBOX_WAITING_H_

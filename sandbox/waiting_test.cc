@@ -52,5 +52,25 @@ TEST(WaitForTest, SeesWhatIsTrueAlreadyEvenInAnEndedContext) {
   EXPECT_FALSE(WaitFor(kContext.WithTimeout(std::chrono::seconds(0)), mutex, changed, [] { return false; }).ok());
 }
 
+TEST(PlacesTest, NoMoreThanThereAre) {
+  Places places(2);
+  auto first = places.Take(kContext);
+  const auto second = places.Take(kContext);
+  ASSERT_TRUE(first.ok() && second.ok());
+  const auto third = places.Take(kContext.WithTimeout(std::chrono::milliseconds(1)));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(third.status())) << third.status();
+  first->Release();
+  EXPECT_TRUE(places.Take(kContext).ok());
+}
+
+TEST(PlacesTest, AFreedPlaceGoesToAWaiter) {
+  Places places(1);
+  auto taken = places.Take(kContext);
+  ASSERT_TRUE(taken.ok());
+  std::thread waiter([&] { EXPECT_TRUE(places.Take(kContext).ok()); });
+  taken->Release();
+  waiter.join();
+}
+
 }  // namespace
 }  // namespace husk::sandbox

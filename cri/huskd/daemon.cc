@@ -106,6 +106,7 @@ class Daemon {
     if (server_) server_->Shutdown(kShutdownGrace);
     if (lanes_) lanes_->Drain();
     if (runtime_) runtime_->Detach();
+    spdlog::info("stopped; the pods go on running");
   }
 
  private:

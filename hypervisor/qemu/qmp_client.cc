@@ -204,16 +204,17 @@ void QmpClient::Send() {
 }
 
 void QmpClient::Break(const Status& status) {
-  boost::system::error_code ignored;
-  socket_.close(ignored);
   unsent_.clear();
   unsent_descriptor_.Reset();
-  const MutexLock lock(mutex_);
-  if (!broken_.ok()) return;
-  broken_ = status;
-  for (const auto& command : queue_) command->result = status;
-  queue_.clear();
-  changed_.NotifyAll();
+  {
+    const MutexLock lock(mutex_);
+    if (broken_.ok()) broken_ = status;
+    for (const auto& command : queue_) command->result = broken_;
+    queue_.clear();
+    changed_.NotifyAll();
+  }
+  boost::system::error_code ignored;
+  socket_.close(ignored);
 }
 
 QmpClient::Expectation::~Expectation() {

@@ -94,7 +94,7 @@ class Guest:
             "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-nographic", "-no-reboot",
             "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", str(memory),
             "-kernel", image / "kernel", "-initrd", image / "initrd",
-            "-append", "console=ttyS0 quiet panic=-1 reboot=t " + (image / "cmdline").read_text().strip(),
+            "-append", "console=ttyS0 quiet panic=-1 reboot=t no_timer_check " + (image / "cmdline").read_text().strip(),
             "-serial", f"file:{self.console}",
             "-device", "virtio-serial-pci",
             "-chardev", f"socket,id=agent,path={self.port},server=on,wait=off",
@@ -111,10 +111,16 @@ class Guest:
         self.process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL)
 
     def wait_for_port(self):
-        while not self.port.exists():
+        """Until QEMU listens: the socket has a name a little before that."""
+        while True:
             if self.process.poll() is not None:
                 raise SystemExit("QEMU did not start")
-            time.sleep(0.01)
+            try:
+                with socket.socket(socket.AF_UNIX) as probe:
+                    probe.connect(str(self.port))
+                return
+            except (FileNotFoundError, ConnectionRefusedError):
+                time.sleep(0.01)
 
     def connect(self, proto, deadline=120):
         client = Client(proto, self.port, deadline)
