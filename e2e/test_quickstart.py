@@ -15,6 +15,7 @@ from harness import cri, host
 SOURCE = pathlib.Path(__file__).resolve().parents[1]
 SCRIPT = SOURCE / "deploy" / "quickstart"
 NAME = "husk-qs-test"
+USERS = range(215000, 251000)  # those of which quickstart gives QEMUs theirs
 
 pytestmark = pytest.mark.skipif(cri.BUILD != SOURCE / "build" / "release",
                                 reason="quickstart builds and runs build/release, which is not what is tested here")
@@ -36,7 +37,7 @@ def traces():
     found |= {f"cgroup {path}" for path in host.cgroups(NAME)}
     found |= {f"rule {rule}" for rule in host.firewall_rules() if NAME in rule}
     found |= {f"process {host.command_line(pid)}" for pid in host.process_ids()
-              if any(directory in host.command_line(pid) for directory in mine)}
+              if any(directory in host.command_line(pid) for directory in mine) or host.user(pid) in USERS}
     return found
 
 

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "sandbox/container_operations.h"
+#include "sandbox/drain.h"
 #include "sandbox/id.h"
 #include "sandbox/logging.h"
 
@@ -18,9 +19,6 @@ using std::chrono::milliseconds;
 
 constexpr std::size_t kMaximumOutput = std::size_t{16} << 20;
 constexpr auto kPollWait = milliseconds(5000);
-// After the exit, until the streams end; then somebody else holds them.
-constexpr auto kDrainGrace = std::chrono::seconds(2);
-constexpr auto kDrainLimit = std::chrono::seconds(10);
 constexpr auto kCleanupTimeout = std::chrono::seconds(10);
 
 // One process in a container, from Exec to RemoveExec.
@@ -37,11 +35,11 @@ class Execution {
     return client_->Exec(context, request).status();
   }
 
-  // Until it has exited and its streams have ended, or nothing has come for the grace time after its exit.
+  // Until it has exited and its streams have ended, or have been waited for long enough.
   Status Follow(const Context& context) {
     while (!exit_ || !(streams_[0].ended && streams_[1].ended)) {
       HUSK_RETURN_IF_ERROR(context.Check());
-      if (exit_ && Clock::now() >= drain_deadline_) break;
+      if (drain_ && drain_->over()) break;
       HUSK_RETURN_IF_ERROR(PollOnce(context));
     }
     return absl::OkStatus();
@@ -90,8 +88,8 @@ class Execution {
       cursor.set_acknowledged(stream.offset);
     }
     auto wait = kPollWait;
-    if (exit_) {
-      wait = std::clamp(std::chrono::ceil<milliseconds>(drain_deadline_ - Clock::now()), milliseconds(0), kPollWait);
+    if (drain_) {
+      wait = std::clamp(std::chrono::ceil<milliseconds>(drain_->deadline() - Clock::now()), milliseconds(0), kPollWait);
     } else {
       agent::v1::ProcessRef& watch = *request.add_watch();
       watch.set_container_id(container_id_);
@@ -102,8 +100,15 @@ class Execution {
     if (response.unknown_size() > 0 && !exit_) {
       return absl::UnavailableError("the guest does not know the process any more");
     }
+    std::size_t taken = 0;
     bool news = false;
-    for (const auto& chunk : response.chunks()) news |= Take(chunk);
+    for (const auto& chunk : response.chunks()) {
+      if (!Take(chunk)) continue;
+      news = true;
+      taken += chunk.data().size();
+    }
+    if (drain_ && news) drain_->Progress(taken);
+    if (drain_ && !news) drain_->Idle();
     for (const auto& process : response.exits()) news |= Exited(process);
     const bool said_something = response.chunks_size() + response.exits_size() + response.unknown_size() > 0;
     // An agent that repeats itself must not make this thread spin.
@@ -121,7 +126,6 @@ class Execution {
       stream.kept.append(chunk.data(), known, std::min<std::uint64_t>(room, fresh));
       stream.offset += fresh;
       stream.ended = chunk.end();
-      if (exit_) drain_deadline_ = std::min(drain_limit_, Clock::now() + kDrainGrace);
       return fresh > 0 || stream.ended;
     }
     return false;
@@ -133,8 +137,7 @@ class Execution {
       return false;
     }
     exit_ = process.exit_code();
-    drain_deadline_ = Clock::now() + kDrainGrace;
-    drain_limit_ = Clock::now() + kDrainLimit;
+    drain_.emplace();
     return true;
   }
 
@@ -144,8 +147,7 @@ class Execution {
   std::array<Stream, 2> streams_{Stream{.kind = agent::v1::STDOUT, .kept = ""},
                                  Stream{.kind = agent::v1::STDERR, .kept = ""}};
   std::optional<std::int32_t> exit_;
-  Clock::time_point drain_deadline_;
-  Clock::time_point drain_limit_;
+  std::optional<Drain> drain_;  // once it has exited
 };
 
 }  // namespace

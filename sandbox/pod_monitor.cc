@@ -101,8 +101,8 @@ bool PodMonitor::PollOnce(const Context& context, const WatchedList& list) {
   auto wake_at = Clock::now() + kPollWait;
   for (const auto& watched : list) {
     watched->output->AddCursors(request);
-    if (watched->exit) {
-      wake_at = std::min(wake_at, watched->drain_deadline);
+    if (watched->drain) {
+      wake_at = std::min(wake_at, watched->drain->deadline());
     } else {
       request.add_watch()->set_container_id(watched->container_id);
     }
@@ -113,6 +113,9 @@ bool PodMonitor::PollOnce(const Context& context, const WatchedList& list) {
   auto response = client_->Poll(context.WithTimeout(wait + kPollSlack), request);
   if (!response.ok()) {
     if (context.stop_token().stop_requested()) return true;
+    for (const auto& watched : list) {
+      if (watched->drain) watched->drain->Idle();
+    }
     spdlog::warn("pod={} poll its agent: {}", pod_id_, Words(response.status()));
     return false;
   }
@@ -130,17 +133,25 @@ bool PodMonitor::Digest(const agent::v1::PollResponse& response, const WatchedLi
   };
   const auto ended = [](Watched& watched, ProcessExit exit) {
     watched.exit = std::move(exit);
-    watched.drain_deadline = Clock::now() + kDrainGrace;
-    watched.drain_limit = Clock::now() + kDrainLimit;
+    watched.drain.emplace();
   };
+  for (const auto& watched : list) {
+    watched->polled_bytes = 0;
+    watched->polled_news = false;
+  }
   bool news = false;
   for (const auto& chunk : response.chunks()) {
     Watched* watched = find(chunk.container_id(), chunk.exec_id());
     if (watched == nullptr || !watched->output->Take(chunk)) continue;
     news = true;
+    watched->polled_news = true;
+    watched->polled_bytes += chunk.data().size();
     watched->unsaved_bytes += chunk.data().size();
     if (!watched->save_at) watched->save_at = Clock::now() + kSaveInterval;
-    if (watched->exit) watched->drain_deadline = std::min(watched->drain_limit, Clock::now() + kDrainGrace);
+  }
+  for (const auto& watched : list) {
+    if (watched->drain && watched->polled_news) watched->drain->Progress(watched->polled_bytes);
+    if (watched->drain && !watched->polled_news) watched->drain->Idle();
   }
   for (const auto& process : response.exits()) {
     Watched* watched = find(process.container_id(), process.exec_id());
@@ -158,7 +169,7 @@ bool PodMonitor::Digest(const agent::v1::PollResponse& response, const WatchedLi
     news = true;
     if (!watched->exit) ended(*watched, {.exit_code = 255, .unknown = true});
     // Nobody will end its streams.
-    watched->drain_deadline = Clock::now();
+    watched->drain->Abandon();
   }
   return news;
 }
@@ -170,7 +181,7 @@ void PodMonitor::Settle(const WatchedList& list) {
       const MutexLock lock(mutex_);
       if (stopping_ || !watched_.contains(watched->container_id)) continue;
     }
-    if (watched->exit && (watched->output->ended() || now >= watched->drain_deadline)) {
+    if (watched->exit && (watched->output->ended() || watched->drain->over())) {
       watched->output->Finish();
       Save(*watched);
       watched->finished = true;

@@ -17,6 +17,7 @@
 #include "agent/common/context.h"
 #include "agent/common/mutex.h"
 #include "sandbox/container_output.h"
+#include "sandbox/drain.h"
 
 namespace husk::sandbox {
 
@@ -42,11 +43,6 @@ struct MonitorHandlers {
 // stopped. Thread safe, but for Stop and the destructor, which belong to the owner.
 class PodMonitor {
  public:
-  // After an exit was told, its streams have this long to end; each chunk of output gives them as long again, up to
-  // the limit. Then a process that outlived its container is keeping them open.
-  static constexpr auto kDrainGrace = std::chrono::seconds(2);
-  static constexpr auto kDrainLimit = std::chrono::seconds(10);
-
   PodMonitor(std::string pod_id, std::shared_ptr<agent::AgentClient> client, MonitorHandlers handlers);
   PodMonitor(const PodMonitor&) = delete;
   PodMonitor& operator=(const PodMonitor&) = delete;
@@ -69,8 +65,9 @@ class PodMonitor {
     std::shared_ptr<ContainerOutput> output;
     // The rest belongs to the monitor's thread.
     std::optional<ProcessExit> exit;
-    Context::Clock::time_point drain_deadline;
-    Context::Clock::time_point drain_limit;
+    std::optional<Drain> drain;      // with the exit
+    std::uint64_t polled_bytes = 0;  // by the last poll
+    bool polled_news = false;
     std::uint64_t unsaved_bytes = 0;
     std::optional<Context::Clock::time_point> save_at;  // a checkpoint is due
     bool finished = false;

@@ -9,7 +9,10 @@
 namespace husk::sandbox {
 namespace {
 
-const Context kContext = Context::Background("test").WithTimeout(std::chrono::minutes(2));
+// Two minutes from each use: a static one would run out in a slow run of other tests.
+Context Patient() {
+  return Context::Background("test").WithTimeout(std::chrono::minutes(2));
+}
 
 TEST(TurnLockTest, OneAtATime) {
   TurnLock lock;
@@ -18,7 +21,7 @@ TEST(TurnLockTest, OneAtATime) {
   std::vector<std::thread> threads;
   for (int count = 0; count < 8; ++count) {
     threads.emplace_back([&] {
-      const auto turn = lock.Take(kContext);
+      const auto turn = lock.Take(Patient());
       ASSERT_TRUE(turn.ok()) << turn.status();
       EXPECT_EQ(++inside, 1);
       ++done;
@@ -31,43 +34,43 @@ TEST(TurnLockTest, OneAtATime) {
 
 TEST(TurnLockTest, AWaiterThatGivesUpIsPassedOver) {
   TurnLock lock;
-  auto first = lock.Take(kContext);
+  auto first = lock.Take(Patient());
   ASSERT_TRUE(first.ok());
   std::stop_source impatient;
   std::thread waiter(
-      [&] { EXPECT_TRUE(absl::IsCancelled(lock.Take(kContext.WithStopToken(impatient.get_token())).status())); });
+      [&] { EXPECT_TRUE(absl::IsCancelled(lock.Take(Patient().WithStopToken(impatient.get_token())).status())); });
   impatient.request_stop();
   waiter.join();
-  EXPECT_TRUE(absl::IsDeadlineExceeded(lock.Take(kContext.WithTimeout(std::chrono::milliseconds(1))).status()));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(lock.Take(Patient().WithTimeout(std::chrono::milliseconds(1))).status()));
   {
     const TurnLock::Turn ended = *std::move(first);
   }
-  EXPECT_TRUE(lock.Take(kContext).ok());
+  EXPECT_TRUE(lock.Take(Patient()).ok());
 }
 
 TEST(WaitForTest, SeesWhatIsTrueAlreadyEvenInAnEndedContext) {
   Mutex mutex;
   ConditionVariable changed;
-  EXPECT_TRUE(WaitFor(kContext.WithTimeout(std::chrono::seconds(0)), mutex, changed, [] { return true; }).ok());
-  EXPECT_FALSE(WaitFor(kContext.WithTimeout(std::chrono::seconds(0)), mutex, changed, [] { return false; }).ok());
+  EXPECT_TRUE(WaitFor(Patient().WithTimeout(std::chrono::seconds(0)), mutex, changed, [] { return true; }).ok());
+  EXPECT_FALSE(WaitFor(Patient().WithTimeout(std::chrono::seconds(0)), mutex, changed, [] { return false; }).ok());
 }
 
 TEST(PlacesTest, NoMoreThanThereAre) {
   Places places(2);
-  auto first = places.Take(kContext);
-  const auto second = places.Take(kContext);
+  auto first = places.Take(Patient());
+  const auto second = places.Take(Patient());
   ASSERT_TRUE(first.ok() && second.ok());
-  const auto third = places.Take(kContext.WithTimeout(std::chrono::milliseconds(1)));
+  const auto third = places.Take(Patient().WithTimeout(std::chrono::milliseconds(1)));
   EXPECT_TRUE(absl::IsDeadlineExceeded(third.status())) << third.status();
   first->Release();
-  EXPECT_TRUE(places.Take(kContext).ok());
+  EXPECT_TRUE(places.Take(Patient()).ok());
 }
 
 TEST(PlacesTest, AFreedPlaceGoesToAWaiter) {
   Places places(1);
-  auto taken = places.Take(kContext);
+  auto taken = places.Take(Patient());
   ASSERT_TRUE(taken.ok());
-  std::thread waiter([&] { EXPECT_TRUE(places.Take(kContext).ok()); });
+  std::thread waiter([&] { EXPECT_TRUE(places.Take(Patient()).ok()); });
   taken->Release();
   waiter.join();
 }
