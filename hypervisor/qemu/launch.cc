@@ -22,6 +22,7 @@ constexpr int kFirstDescriptor = 3;
 // Copies above all numbers that the child will use, so that no dup2 overwrites the source of a later one.
 StatusOr<std::vector<UniqueFd>> CopiesAbove(const std::vector<int>& descriptors, int lowest) {
   std::vector<UniqueFd> copies;
+  copies.reserve(descriptors.size());
   for (const int descriptor : descriptors) {
     copies.emplace_back(fcntl(descriptor, F_DUPFD_CLOEXEC, lowest));
     if (!copies.back().valid()) return ErrnoStatus(errno, absl::StrCat("copy descriptor ", descriptor));

@@ -11,7 +11,7 @@
 #include "hypervisor/qemu/launcher/steps.h"
 
 int main(int argc, char** argv) {
-  using namespace husk::hypervisor::launcher;  // NOLINT(google-build-using-namespace): this file is that namespace's
+  using namespace husk::hypervisor::launcher;
   Plan plan;
   std::string error;
   if (!ParsePlan(std::vector<std::string>(argv, argv + argc), plan, error)) Fail(error, 0);

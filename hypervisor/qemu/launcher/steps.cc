@@ -179,6 +179,7 @@ void CloseAllBut(const std::vector<int>& keep) {
 
 void BecomeQemu(const std::vector<std::string>& command) {
   std::vector<char*> arguments;
+  arguments.reserve(command.size() + 1);
   // execve takes char* const[] for historical reasons and does not write.
   for (const std::string& argument : command) arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);
