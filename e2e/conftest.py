@@ -1,6 +1,7 @@
 """Fixtures of the end-to-end tests. Each test file has a huskd of its own; the registry's images are made here."""
 
 import shutil
+import signal
 import tempfile
 
 import pytest
@@ -11,6 +12,13 @@ from harness.registry import RegistryServer
 # Every test file's own instance number: bridges and subnets stay apart from those of a run that died.
 INSTANCE = {"test_pod": 1, "test_refusals": 2, "test_restart": 3, "test_vm_death": 4, "test_leftovers": 5,
             "test_boot_storm": 6}
+
+
+def pytest_configure():
+    def interrupt(*_):
+        raise KeyboardInterrupt
+    # Whoever ends a run early by SIGTERM gets the fixtures' clean-up too.
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 @pytest.fixture(scope="session")

@@ -150,7 +150,7 @@ class Huskd:
             self.process = subprocess.Popen(
                 [str(HUSKD), "--config", str(self.config_path), "--root", str(self.data), "--state", str(self.run_state),
                  "--listen", f"unix://{self.socket}"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True)
 
     def wait_until_serving(self):
         def serving():

@@ -33,7 +33,7 @@ class RegistryServer:
             f"http: {{addr: '{self.address}'}}\n")
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(["docker-registry", "serve", str(config)], stdin=subprocess.DEVNULL,
-                                            stdout=log, stderr=log)
+                                            stdout=log, stderr=log, start_new_session=True)
         self.client = sample_image.Registry(self.address)
         try:
             self.client.wait_until_ready()
