@@ -63,7 +63,7 @@ Status RemoveDevice(const Context& context, QmpClient& qmp, const std::string& n
   const auto deleted = qmp.Expect([name](const QmpEvent& event) {
     return event.name == "DEVICE_DELETED" && event.data.value("device", json()) == name;
   });
-  const Status status = qmp.Execute(context, "device_del", {{"id", name}}).status();
+  Status status = qmp.Execute(context, "device_del", {{"id", name}}).status();
   if (absl::IsNotFound(status)) return absl::OkStatus();
   // An earlier try may have asked for it already; its event comes all the same.
   if (!status.ok() && !absl::StrContains(status.message(), "already in the process of unplug")) return status;
@@ -87,7 +87,7 @@ Status AddDisk(const Context& context, QmpClient& qmp, std::uint32_t lun, bool r
 Status RemoveDisk(const Context& context, QmpClient& qmp, std::uint32_t lun) {
   const std::string name = LunName(lun);
   HUSK_RETURN_IF_ERROR(RemoveDevice(context, qmp, name));
-  const Status removed = qmp.Execute(context, "blockdev-del", {{"node-name", name}}).status();
+  Status removed = qmp.Execute(context, "blockdev-del", {{"node-name", name}}).status();
   // QEMU has only this text to tell a missing node from one in use.
   if (!removed.ok() && !absl::StrContains(removed.message(), "Failed to find node")) return removed;
   std::set<std::int64_t> fdsets;

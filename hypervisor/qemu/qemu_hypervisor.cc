@@ -169,7 +169,7 @@ Status QemuHypervisor::Destroy(const Context& context, const std::string& state_
   const std::string doing = absl::StrCat("destroy the VM of ", state_directory);
   const auto directory = OpenStateDirectory(state_directory);
   if (absl::IsNotFound(directory.status())) return absl::OkStatus();
-  HUSK_RETURN_IF_ERROR_DOING(directory.status(), doing);
+  if (!directory.ok()) return Annotate(directory.status(), doing);
   const auto identity = ReadIdentity(directory->get());
   // A torn identity is that of a crash of the whole host: a launcher renames it into place.
   if (identity.ok()) {
