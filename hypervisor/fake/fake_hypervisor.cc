@@ -157,6 +157,7 @@ class FakeMachine::State {
   std::vector<FakeVmRecord> Records() const {
     const MutexLock lock(mutex_);
     std::vector<FakeVmRecord> records;
+    records.reserve(entries_.size());
     for (const auto& entry : entries_) records.push_back(entry->record);
     return records;
   }
@@ -257,6 +258,7 @@ class FakeVm final : public Vm {
     const FakeVmRecord record = state_->Record(*entry_);
     if (!record.alive) return absl::UnavailableError("the VM has ended");
     std::vector<std::uint32_t> luns;
+    luns.reserve(record.disks.size());
     for (const auto& [lun, disk] : record.disks) luns.push_back(lun);
     return luns;
   }
