@@ -183,7 +183,7 @@ StatusOr<std::shared_ptr<VmProcess>> VmProcess::Watch(IoThread& io_thread, const
                                                       UniqueFd pidfd, UniqueFd log) {
   std::shared_ptr<VmProcess> process(new VmProcess(io_thread, identity, std::move(log)));
   boost::system::error_code error;
-  static_cast<void>(process->pidfd_.assign(pidfd.get(), error));  // it returns `error` once more
+  error = process->pidfd_.assign(pidfd.get(), error);
   if (error) return absl::InternalError(absl::StrCat("watch the process: ", error.message()));
   [[maybe_unused]] const int owned_by_asio = pidfd.Release();
   io_thread.Post([process] {

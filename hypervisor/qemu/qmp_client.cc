@@ -43,7 +43,7 @@ QmpClient::QmpClient(IoThread& io_thread, UniqueFd socket, EventHandler on_event
     : io_thread_(io_thread), on_event_(std::move(on_event)), socket_(io_thread.context()) {
   boost::system::error_code error;
   const int descriptor = socket.Release();
-  static_cast<void>(socket_.assign(descriptor, error));  // it returns `error` once more
+  error = socket_.assign(descriptor, error);
   if (error) {
     close(descriptor);
     const MutexLock lock(mutex_);
@@ -214,7 +214,7 @@ void QmpClient::Break(const Status& status) {
     changed_.NotifyAll();
   }
   boost::system::error_code ignored;
-  static_cast<void>(socket_.close(ignored));
+  ignored = socket_.close(ignored);
 }
 
 QmpClient::Expectation::~Expectation() {
