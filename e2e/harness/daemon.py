@@ -20,7 +20,7 @@ HUSKD = cri.BUILD / "bin" / "huskd"
 PATIENCE = 120.0
 
 
-def eventually(check, what, seconds=PATIENCE, interval=0.05):
+def eventually(check, what, seconds=PATIENCE, interval=0.2):
     """Returns the first true value of check(). `what` completes "waited in vain for ...": text, or what makes it."""
     deadline = time.monotonic() + seconds
     while True:
@@ -158,7 +158,7 @@ class Huskd:
             with contextlib.suppress(grpc.RpcError):
                 return self.client.Version(deadline=5)
             return None
-        eventually(serving, "huskd to answer Version")
+        eventually(serving, "huskd to answer Version", interval=0.05)
 
     def start(self, fault_point=None):
         self.spawn(fault_point)
@@ -210,12 +210,15 @@ class Huskd:
 
     def vm_processes(self):
         """Pids of this instance's QEMUs, by their users (a confined QEMU has no path of ours in its command line), and
-        of what else has its directories there, such as a launcher."""
+        of what else has its directories there, such as a launcher. Not those that have ended: a QEMU whose huskd was
+        killed is init's to reap."""
         marks = (str(self.state), str(self.root))
-        own = {os.getpid(), self.process.pid if self.process else 0}
-        return [pid for pid in host.process_ids()
-                if pid not in own and (host.user(pid) in self.users
-                                       or any(mark in host.command_line(pid) for mark in marks))]
+
+        def is_ours(pid):
+            if pid == os.getpid() or (self.process and pid == self.process.pid) or host.state(pid) in (None, "Z"):
+                return False
+            return host.user(pid) in self.users or any(mark in host.command_line(pid) for mark in marks)
+        return [pid for pid in host.process_ids() if is_ours(pid)]
 
     def snapshot(self):
         """Everything that a removed pod must not leave behind, by kind."""

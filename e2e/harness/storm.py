@@ -17,7 +17,7 @@ def percentile(values, fraction):
 class Sampler:
     """Calls the read-only calls in turns, a call every few milliseconds, until stopped; seconds each one took, by name."""
 
-    def __init__(self, client, interval=0.01):
+    def __init__(self, client, interval=0.02):
         self.latencies = {name: [] for name in READ_ONLY}
         self.failures = []
         self._client, self._interval = client, interval
