@@ -6,7 +6,6 @@
 #include <net/if.h>
 
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -41,6 +40,7 @@ std::vector<std::string> VirtioInterfaces() {
   }
   std::sort(found.begin(), found.end());
   std::vector<std::string> names;
+  names.reserve(found.size());
   for (auto& [device, name] : found) names.push_back(std::move(name));
   return names;
 }
@@ -150,9 +150,7 @@ StatusOr<std::array<std::uint8_t, 6>> ParseMac(const std::string& text) {
   const std::vector<std::string_view> parts = Split(text, ':');
   bool good = parts.size() == mac.size();
   for (std::size_t i = 0; good && i < mac.size(); ++i) {
-    const char* const end = parts[i].data() + parts[i].size();
-    const auto parsed = std::from_chars(parts[i].data(), end, mac.at(i), 16);
-    good = parts[i].size() == 2 && parsed.ec == std::errc() && parsed.ptr == end;
+    good = parts[i].size() == 2 && ParseNumber(parts[i], mac.at(i), 16);
   }
   if (!good) return absl::InvalidArgumentError(absl::StrCat("not a MAC address: ", text));
   return mac;

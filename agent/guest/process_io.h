@@ -90,7 +90,7 @@ class InputStream {
 class ProcessIo {
  public:
   ProcessIo(EventLoop& loop, const std::function<void()>& changed)
-      : loop_(loop), stdout_(loop, changed), stderr_(loop, changed), stdin_(loop) {}
+      : stdout_(loop, changed), stderr_(loop, changed), stdin_(loop) {}
 
   // The child's ends; -1 is /dev/null. They are closed by CloseChildEnds.
   struct ChildEnds {
@@ -114,7 +114,6 @@ class ProcessIo {
   [[nodiscard]] const OutputStream& standard_error() const { return stderr_; }
 
  private:
-  EventLoop& loop_;
   UniqueFd terminal_;
   OutputStream stdout_;
   OutputStream stderr_;

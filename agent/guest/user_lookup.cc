@@ -55,7 +55,7 @@ std::optional<PasswdEntry> FindPasswd(std::string_view passwd, Match match) {
     const auto uid = ParseId(fields[2]);
     const auto gid = ParseId(fields[3]);
     if (!uid || !gid) continue;
-    const PasswdEntry entry{.name = std::string(fields[0]), .uid = *uid, .gid = *gid, .home = std::string(fields[5])};
+    PasswdEntry entry{.name = std::string(fields[0]), .uid = *uid, .gid = *gid, .home = std::string(fields[5])};
     if (match(entry)) return entry;
   }
   return std::nullopt;
