@@ -94,7 +94,7 @@ StatusOr<std::string> MakeContainer(Environment& environment, const Context& con
                               environment.parts.images->Acquire(config.image),
                               absl::StrCat("use image ", config.image));
   const images::Image& image = lease->image();
-  const std::string id = NewId();
+  std::string id = NewId();
   HUSK_ASSIGN_OR_RETURN(std::string oci_config, MakeOciConfig(pod.config(), id, config, image.run));
   HUSK_ASSIGN_OR_RETURN(const auto output, OpenOutput(pod.config(), id, config, {}));
   const auto vm = pod.vm();

@@ -240,6 +240,7 @@ std::optional<ContainerStatus> Pod::container_status(const std::string& id) cons
 std::vector<ContainerStatus> Pod::ContainerSnapshots() const {
   const MutexLock lock(mutex_);
   std::vector<ContainerStatus> snapshots;
+  snapshots.reserve(containers_.size());
   for (const auto& [id, entry] : containers_) snapshots.push_back(entry.status);
   return snapshots;
 }
@@ -247,6 +248,7 @@ std::vector<ContainerStatus> Pod::ContainerSnapshots() const {
 std::vector<Container> Pod::containers() const {
   const MutexLock lock(mutex_);
   std::vector<Container> list;
+  list.reserve(containers_.size());
   for (const auto& [id, entry] : containers_) list.push_back(entry.container);
   return list;
 }

@@ -165,7 +165,6 @@ TEST_F(RecoveryTest, WhatWasBeingMadeOrRemovedIsRemoved) {
   ContainerConfig other = Config("other");
   other.image = "other";
   ASSERT_TRUE(runtime_->CreateContainer(context_, pod, other).ok());
-  const std::string going = runtime_->ListContainers({.labels = {}}).back().id;
   const std::string stopping = RunPod("stopping");
   runtime_.reset();
   ChangeStore([&](Store& store) -> Status {

@@ -133,8 +133,7 @@ Status StopContainerInPod(const Context& context, Pod& pod, const std::string& i
       HUSK_RETURN_IF_ERROR(SignalUnlessExited(context, pod, id, signal, /*all=*/false));
     }
     const Context patient = context.WithTimeout(std::min<std::chrono::nanoseconds>(grace, kLongestGrace));
-    const Status waited = pod.WaitForExit(patient, id);
-    if (waited.ok()) return waited;
+    if (pod.WaitForExit(patient, id).ok()) return absl::OkStatus();
     HUSK_RETURN_IF_ERROR_DOING(context.Check(), absl::StrCat("wait for the end of container ", id));
     spdlog::info("pod={} container={} still runs after its grace period: killing it", pod.id(), id);
   }

@@ -111,6 +111,7 @@ TEST_F(RunPodTest, RepetitionsJoinTheStartUnderWay) {
   machine_.HoldStarts();
   std::vector<std::string> ids(4);
   std::vector<std::thread> callers;
+  callers.reserve(ids.size());
   for (auto& id : ids) callers.emplace_back([&] { id = RunPod(); });
   machine_.WaitForHeldStarts(1);
   machine_.ReleaseStarts();
@@ -259,8 +260,10 @@ TEST_F(RunPodTest, ListsByFilter) {
 }
 
 TEST_F(RunPodTest, ManyPodsComeAndGoAtOnce) {
+  constexpr int kPods = 12;
   std::vector<std::thread> threads;
-  for (int index = 0; index < 12; ++index) {
+  threads.reserve(kPods);
+  for (int index = 0; index < kPods; ++index) {
     threads.emplace_back([&, index] {
       const std::string id = RunPod("pod-" + std::to_string(index));
       RunContainer(id);

@@ -70,7 +70,7 @@ void RuntimeImpl::Detach() {
 // ---- the table ------------------------------------------------------------------------------------------------------
 
 StatusOr<std::shared_ptr<Pod>> RuntimeImpl::FindPod(const std::string& id) {
-  const Status unknown = absl::NotFoundError(absl::StrCat("there is no pod \"", id, "\""));
+  Status unknown = absl::NotFoundError(absl::StrCat("there is no pod \"", id, "\""));
   if (id.empty()) return unknown;
   const MutexLock lock(pods_mutex_);
   const auto found = pods_.lower_bound(id);
@@ -176,12 +176,12 @@ StatusOr<std::string> RuntimeImpl::RunNewPod(const Context& context, const PodCo
   PodRecord record{.id = NewId(), .config = config, .created_at = NowNanoseconds()};
   HUSK_ASSIGN_OR_RETURN(record.user, environment_.store->AddPod(record, environment_.options.first_user,
                                                                 environment_.options.user_count));
-  const std::string id = record.id;
+  std::string id = record.id;
   const auto pod = std::make_shared<Pod>(std::move(record));
   HUSK_ASSIGN_OR_RETURN(const TurnLock::Turn turn, pod->turns().Take(context.Detached(std::chrono::seconds(1))));
   AddPod(pod);
   const auto begin = Context::Clock::now();
-  const Status made = MakePod(environment_, context, *pod);
+  Status made = MakePod(environment_, context, *pod);
   DropPodIfRemoved(*pod);
   if (!made.ok()) {
     spdlog::warn("pod={} {}/{}: {}", id, config.metadata.kubernetes_namespace, config.metadata.name, Words(made));

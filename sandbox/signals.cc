@@ -28,7 +28,7 @@ const std::map<std::string, std::uint32_t>& Names() {
 }  // namespace
 
 StatusOr<std::uint32_t> ParseSignal(std::string_view name) {
-  const Status bad = absl::InvalidArgumentError(
+  Status bad = absl::InvalidArgumentError(
       absl::StrCat("no such signal: \"", absl::CHexEscape(absl::string_view(name.data(), name.size())), "\""));
   std::uint32_t number = 0;
   if (absl::SimpleAtoi(absl::string_view(name.data(), name.size()), &number)) {

@@ -19,6 +19,7 @@ void KillContainers(const Context& context, Pod& pod) {
   const auto client = pod.client();
   if (vm == nullptr || client == nullptr || !vm->alive()) return;
   const Context limited = context.WithTimeout(kLastOutputWait);
+  std::vector<std::string> killed_ids;
   for (const ContainerStatus& status : pod.ContainerSnapshots()) {
     if (status.state != ContainerState::kRunning) continue;
     agent::v1::SignalContainerRequest request;
@@ -26,11 +27,10 @@ void KillContainers(const Context& context, Pod& pod) {
     request.set_signal(SIGKILL);
     request.set_all_processes(true);
     const Status killed = client->SignalContainer(limited, request);
+    if (killed.ok()) killed_ids.push_back(status.id);
     if (!killed.ok()) spdlog::warn("pod={} container={} kill: {}", pod.id(), status.id, Words(killed));
   }
-  for (const ContainerStatus& status : pod.ContainerSnapshots()) {
-    if (status.state == ContainerState::kRunning) pod.WaitForExit(limited, status.id).IgnoreError();
-  }
+  for (const std::string& id : killed_ids) pod.WaitForExit(limited, id).IgnoreError();
 }
 
 Status EndVm(Environment& environment, const Context& context, Pod& pod) {

@@ -118,7 +118,7 @@ class Places {
   explicit Places(std::uint32_t count) : free_(count) {}
 
   StatusOr<Place> Take(const Context& context) {
-    const Status status = WaitFor(context, mutex_, changed_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    Status status = WaitFor(context, mutex_, changed_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       if (free_ == 0) return false;
       --free_;
       return true;

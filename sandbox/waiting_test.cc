@@ -18,8 +18,10 @@ TEST(TurnLockTest, OneAtATime) {
   TurnLock lock;
   int inside = 0;
   int done = 0;
+  constexpr int kThreads = 8;
   std::vector<std::thread> threads;
-  for (int count = 0; count < 8; ++count) {
+  threads.reserve(kThreads);
+  for (int count = 0; count < kThreads; ++count) {
     threads.emplace_back([&] {
       const auto turn = lock.Take(Patient());
       ASSERT_TRUE(turn.ok()) << turn.status();
@@ -29,7 +31,7 @@ TEST(TurnLockTest, OneAtATime) {
     });
   }
   for (auto& thread : threads) thread.join();
-  EXPECT_EQ(done, 8);
+  EXPECT_EQ(done, kThreads);
 }
 
 TEST(TurnLockTest, AWaiterThatGivesUpIsPassedOver) {

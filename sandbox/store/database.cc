@@ -139,11 +139,11 @@ Status Database::Migrate(const std::vector<std::string>& migrations) {
                                                       " and older ones: was it written by a newer huskd?"));
   }
   for (; version < newest; ++version) {
-    const Status migrated = Transaction([&]() -> Status {
+    const auto step = [&]() -> Status {
       HUSK_RETURN_IF_ERROR(Execute(migrations[static_cast<std::size_t>(version)]));
       return Execute(absl::StrCat("PRAGMA user_version = ", version + 1));
-    });
-    HUSK_RETURN_IF_ERROR_DOING(migrated, absl::StrCat("migrate its schema to version ", version + 1));
+    };
+    HUSK_RETURN_IF_ERROR_DOING(Transaction(step), absl::StrCat("migrate its schema to version ", version + 1));
   }
   return absl::OkStatus();
 }
