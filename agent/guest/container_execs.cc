@@ -1,9 +1,8 @@
 // The part of Containers that is about execs.
 #include <csignal>
-
+#include <set>
 #include <utility>
 #include <vector>
-
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "agent/guest/cgroup.h"
@@ -112,7 +111,17 @@ void Containers::ExecExited(const std::string& container_id, const std::string& 
 
 void Containers::KillExec(const std::string& container_id, ExecState& exec, int signal) {
   const auto leader = static_cast<pid_t>(exec.process.status.pid());
-  for (const pid_t pid : Family(leader, CgroupProcesses(Cgroup(container_id)))) kill(pid, signal);
+  // A process may have forked between the listing and its signal; afterwards it cannot, if the signal ends it. So look
+  // again until nobody is new. The bound is for those that catch the signal and go on forking.
+  constexpr int kMaximumListings = 16;
+  std::set<pid_t> signalled;
+  for (int listing = 0; listing < kMaximumListings; ++listing) {
+    const std::size_t before = signalled.size();
+    for (const pid_t pid : Family(leader, CgroupProcesses(Cgroup(container_id)))) {
+      if (signalled.insert(pid).second) kill(pid, signal);
+    }
+    if (signalled.size() == before) return;
+  }
 }
 
 void Containers::SignalExec(const v1::SignalExecRequest& request, const Done<v1::SignalExecResponse>& done) {
