@@ -1,8 +1,10 @@
 // The part of Containers that is about execs.
+
 #include <csignal>
 #include <set>
 #include <utility>
 #include <vector>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "agent/guest/cgroup.h"
