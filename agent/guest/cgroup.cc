@@ -1,10 +1,9 @@
 #include "agent/guest/cgroup.h"
 
 #include <csignal>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <map>
-#include <optional>
 #include <set>
 #include <string_view>
 #include <system_error>
@@ -15,25 +14,6 @@
 
 namespace husk::agent {
 namespace {
-
-struct Kin {
-  pid_t parent = 0;
-  pid_t session = 0;
-};
-
-std::optional<Kin> KinOf(pid_t pid) {
-  const auto stat = ReadFile(absl::StrCat("/proc/", pid, "/stat"), 4096);
-  if (!stat.ok()) return std::nullopt;
-  // The name in brackets is the process's own choice and may hold anything.
-  const auto bracket = stat->rfind(')');
-  if (bracket == std::string::npos) return std::nullopt;
-  const std::vector<std::string_view> fields = SplitWords(std::string_view(*stat).substr(bracket + 1), ' ');
-  Kin kin;
-  if (fields.size() < 4 || !ParseNumber(fields[1], kin.parent) || !ParseNumber(fields[3], kin.session)) {
-    return std::nullopt;
-  }
-  return kin;
-}
 
 void AddProcesses(const std::string& cgroup, std::vector<pid_t>& pids) {
   const auto listed = ReadFile(cgroup + "/cgroup.procs");
@@ -57,9 +37,24 @@ std::vector<pid_t> CgroupProcesses(const std::string& cgroup) {
   return pids;
 }
 
-void SignalCgroup(const std::string& cgroup, int signal) {
-  if (signal == SIGKILL && WriteFile(cgroup + "/cgroup.kill", "1").ok()) return;
-  for (const pid_t pid : CgroupProcesses(cgroup)) kill(pid, signal);
+void SignalCgroup(const std::string& cgroup, int signal, pid_t leader) {
+  if (signal == SIGKILL && WriteFile(cgroup + "/cgroup.kill", "1").ok()) {
+    if (leader > 0) kill(leader, SIGKILL);
+    return;
+  }
+  // A process may have forked between the listing and its signal; afterwards it cannot, if the signal ends it. So look
+  // again until nobody is new. The bound is for those that catch the signal and go on forking.
+  constexpr int kMaximumListings = 16;
+  std::set<pid_t> signalled;
+  for (int listing = 0; listing < kMaximumListings; ++listing) {
+    std::vector<pid_t> pids = CgroupProcesses(cgroup);
+    if (leader > 0) pids.push_back(leader);
+    const std::size_t before = signalled.size();
+    for (const pid_t pid : pids) {
+      if (signalled.insert(pid).second) kill(pid, signal);
+    }
+    if (signalled.size() == before) return;
+  }
 }
 
 bool CgroupHadOom(const std::string& cgroup) {
@@ -71,24 +66,6 @@ bool CgroupHadOom(const std::string& cgroup) {
     if (words.size() == 2 && words[0] == "oom_kill" && ParseNumber(words[1], count)) return count > 0;
   }
   return false;
-}
-
-std::vector<pid_t> Family(pid_t leader, const std::vector<pid_t>& processes) {
-  std::map<pid_t, Kin> kin;
-  for (const pid_t pid : processes) {
-    if (const auto known = KinOf(pid)) kin[pid] = *known;
-  }
-  std::set<pid_t> family{leader};
-  for (const auto& [pid, relation] : kin) {
-    if (relation.session == leader) family.insert(pid);
-  }
-  for (bool grown = true; grown;) {
-    grown = false;
-    for (const auto& [pid, relation] : kin) {
-      if (family.contains(relation.parent) && family.insert(pid).second) grown = true;
-    }
-  }
-  return {family.begin(), family.end()};
 }
 
 }  // namespace husk::agent

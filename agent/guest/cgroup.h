@@ -1,4 +1,4 @@
-// A container's cgroup in the guest (v2).
+// Cgroups (v2) of containers and execs in the guest.
 #ifndef HUSK_AGENT_GUEST_CGROUP_H_
 #define HUSK_AGENT_GUEST_CGROUP_H_
 
@@ -13,12 +13,11 @@ namespace husk::agent {
 
 // Every process in it and below it.
 std::vector<pid_t> CgroupProcesses(const std::string& cgroup);
-// Sends `signal` to all of them. SIGKILL reaches also those that are being forked.
-void SignalCgroup(const std::string& cgroup, int signal);
+// Sends `signal` to all of them, once to each, and to `leader`: a process that has not been reaped and gets it wherever
+// it has moved to; 0: none. SIGKILL reaches also those that are being forked.
+void SignalCgroup(const std::string& cgroup, int signal, pid_t leader);
 // Whether the kernel's OOM killer took a process of it.
 bool CgroupHadOom(const std::string& cgroup);
-// Those of `processes` that belong to `leader`: itself, its descendants and the members of its session.
-std::vector<pid_t> Family(pid_t leader, const std::vector<pid_t>& processes);
 
 }  // namespace husk::agent
 

@@ -95,13 +95,14 @@ Channel::~Channel() {
 
 Status Channel::Start() {
   // Edge-triggered: a port without a host shows EPOLLHUP all the time.
-  return loop_.Watch(port_.get(), EPOLLIN | EPOLLOUT | EPOLLET, [this](std::uint32_t events) { Ready(events); });
+  return loop_.Watch(port_.get(), EPOLLIN | EPOLLOUT | EPOLLET, [this](std::uint32_t) { Ready(); });
 }
 
-void Channel::Ready(std::uint32_t events) {
+void Channel::Ready() {
+  // A hang-up says nothing: the kernel learns of it beside the bytes, so it may be told when those of the next
+  // connection have been read already. Only a marker ends a connection.
   WriteQueue();
   ReadAll();
-  if ((events & EPOLLHUP) != 0) Forget();
 }
 
 void Channel::ReadAll() {

@@ -61,7 +61,7 @@ class Channel {
   using Answer = std::function<void(StatusOr<std::string>)>;
   using Handler = std::function<void(const std::string& method, const std::string& payload, Answer answer)>;
 
-  // `port`: non-blocking, read and write. `disconnected` is called when a connection has ended or another begins.
+  // `port`: non-blocking, read and write. `disconnected` is called when another connection begins.
   Channel(EventLoop& loop, UniqueFd port, Handler handler, std::function<void()> disconnected);
   Channel(const Channel&) = delete;
   Channel& operator=(const Channel&) = delete;
@@ -72,7 +72,7 @@ class Channel {
   [[nodiscard]] bool idle() const { return queue_.empty(); }
 
  private:
-  void Ready(std::uint32_t events);
+  void Ready();
   void ReadAll();
   void Dispatch();
   void Begin(const std::string& nonce);

@@ -1,7 +1,8 @@
 // The part of Containers that is about execs.
 
+#include <unistd.h>
+
 #include <csignal>
-#include <set>
 #include <utility>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/guest/cgroup.h"
 #include "agent/guest/containers.h"
+#include "agent/guest/files.h"
 #include "agent/guest/oci_bundle.h"
 
 namespace husk::agent {
@@ -29,6 +31,10 @@ Containers::ExecState* Containers::FindExec(const std::string& container_id, con
   if (container == nullptr) return nullptr;
   const auto found = container->execs.find(exec_id);
   return found == container->execs.end() ? nullptr : found->second.get();
+}
+
+std::string Containers::ExecCgroup(const std::string& container_id, const ExecState& exec) const {
+  return absl::StrCat(Cgroup(container_id), "/", exec.cgroup);
 }
 
 void Containers::Exec(const v1::ExecRequest& request, const Done<v1::ExecResponse>& done) {
@@ -59,6 +65,8 @@ void Containers::Exec(const v1::ExecRequest& request, const Done<v1::ExecRespons
   if (!process_json.ok()) return done(process_json.status());
 
   auto exec = std::make_unique<ExecState>(loop_, changed_);
+  exec->cgroup = absl::StrCat("husk-exec-", ++execs_);
+  if (const Status made = MakeDirectories(ExecCgroup(container_id, *exec), 0755); !made.ok()) return done(made);
   Process& process = exec->process;
   process.status.set_container_id(container_id);
   process.status.set_exec_id(exec_id);
@@ -72,7 +80,7 @@ void Containers::Exec(const v1::ExecRequest& request, const Done<v1::ExecRespons
     if (!pipes.ok()) return ExecStarted(container_id, exec_id, pipes.status());
     ends = *std::move(pipes);
   }
-  crun_.Exec(container_id, *process_json, request.tty(), std::move(ends),
+  crun_.Exec(container_id, container->execs[exec_id]->cgroup, *process_json, request.tty(), std::move(ends),
              [this, container_id, exec_id, with_stdin = request.stdin(),
               tty = request.tty()](StatusOr<Crun::Started> started) {
                Status status = started.status();
@@ -112,18 +120,7 @@ void Containers::ExecExited(const std::string& container_id, const std::string& 
 }
 
 void Containers::KillExec(const std::string& container_id, ExecState& exec, int signal) {
-  const auto leader = static_cast<pid_t>(exec.process.status.pid());
-  // A process may have forked between the listing and its signal; afterwards it cannot, if the signal ends it. So look
-  // again until nobody is new. The bound is for those that catch the signal and go on forking.
-  constexpr int kMaximumListings = 16;
-  std::set<pid_t> signalled;
-  for (int listing = 0; listing < kMaximumListings; ++listing) {
-    const std::size_t before = signalled.size();
-    for (const pid_t pid : Family(leader, CgroupProcesses(Cgroup(container_id)))) {
-      if (signalled.insert(pid).second) kill(pid, signal);
-    }
-    if (signalled.size() == before) return;
-  }
+  SignalCgroup(ExecCgroup(container_id, exec), signal, static_cast<pid_t>(exec.process.status.pid()));
 }
 
 void Containers::SignalExec(const v1::SignalExecRequest& request, const Done<v1::SignalExecResponse>& done) {
@@ -158,6 +155,8 @@ void Containers::FinishExecRemoval(const std::string& container_id, const std::s
       KillExec(container_id, *found->second, SIGKILL);
     } else {
       const std::unique_ptr<ExecState> removed = std::move(found->second);
+      // Not removable while something that it started lives on in it; then it goes with the container's.
+      rmdir(ExecCgroup(container_id, *removed).c_str());
       container->execs.erase(found);
       removed->remove_waiters.Answer(absl::OkStatus());
       changed_();

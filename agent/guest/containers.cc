@@ -232,7 +232,7 @@ void Containers::Started(const std::string& id, StatusOr<Crun::Started> started)
 void Containers::Exited(const std::string& id, int exit_code) {
   Container& container = *FindContainer(id);
   // Without a PID namespace of its own the rest would live on.
-  SignalCgroup(Cgroup(id), SIGKILL);
+  SignalCgroup(Cgroup(id), SIGKILL, /*leader=*/0);
   MarkExited(container.process, exit_code, exit_code != 0 && CgroupHadOom(Cgroup(id)));
   changed_();
   ContinueRemoval(id);
@@ -250,9 +250,13 @@ void Containers::Signal(const v1::SignalContainerRequest& request, const Done<v1
   if (process.exited()) return done(v1::SignalContainerResponse());
   if (!process.running()) return done(absl::FailedPreconditionError("the container has not been started"));
   const int signal = static_cast<int>(request.signal());
-  if (request.all_processes()) SignalCgroup(Cgroup(container->id), signal);
   // It has not been reaped, so the number is still its own.
-  if (!request.all_processes() || signal == SIGKILL) kill(static_cast<pid_t>(process.status.pid()), signal);
+  const auto leader = static_cast<pid_t>(process.status.pid());
+  if (request.all_processes()) {
+    SignalCgroup(Cgroup(container->id), signal, leader);
+  } else {
+    kill(leader, signal);
+  }
   done(v1::SignalContainerResponse());
 }
 
@@ -280,8 +284,7 @@ void Containers::ContinueRemoval(const std::string& id) {
   if (!container.removing || container.creating || container.process.starting || container.deleting) return;
   bool waits = false;
   if (container.process.running()) {
-    SignalCgroup(Cgroup(id), SIGKILL);
-    kill(static_cast<pid_t>(container.process.status.pid()), SIGKILL);
+    SignalCgroup(Cgroup(id), SIGKILL, static_cast<pid_t>(container.process.status.pid()));
     waits = true;
   }
   for (const auto& [exec_id, exec] : container.execs) {

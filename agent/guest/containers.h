@@ -53,6 +53,7 @@ class Containers {
  private:
   struct ExecState {
     ExecState(EventLoop& loop, const std::function<void()>& changed) : process(loop, changed) {}
+    std::string cgroup;  // its name below the container's
     Process process;
     bool removing = false;
     Waiters remove_waiters;
@@ -78,6 +79,8 @@ class Containers {
   Container* FindContainer(const std::string& id);
   ExecState* FindExec(const std::string& container_id, const std::string& exec_id);
   [[nodiscard]] std::string Cgroup(const std::string& id) const;
+  // Where an exec's processes are: they stay together there when the first of them has ended.
+  [[nodiscard]] std::string ExecCgroup(const std::string& container_id, const ExecState& exec) const;
   [[nodiscard]] std::string Bundle(const std::string& id) const;
 
   Status WriteBundle(Container& container, const v1::ContainerSpec& spec, const std::string& root);
@@ -101,6 +104,7 @@ class Containers {
   const Places places_;
   const std::function<void()> changed_;
   std::map<std::string, std::unique_ptr<Container>> containers_;
+  std::uint64_t execs_ = 0;  // numbers their cgroups
 };
 
 // Ids become file names and crun's arguments.

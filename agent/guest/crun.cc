@@ -69,16 +69,16 @@ void Crun::Run(const std::string& id, const std::string& bundle, bool terminal, 
   Start(launch);
 }
 
-void Crun::Exec(const std::string& id, std::string_view process_json, bool terminal, ProcessIo::ChildEnds ends,
-                OnStarted on_started) {
+void Crun::Exec(const std::string& id, const std::string& cgroup, std::string_view process_json, bool terminal,
+                ProcessIo::ChildEnds ends, OnStarted on_started) {
   const auto launch = NewLaunch(terminal, std::move(ends), std::move(on_started));
   if (const Status written = CreateFile(launch->files + ".json", process_json, 0600); !written.ok()) {
     launch->on_started(written);
     return;
   }
   auto& argv = launch->argv;
-  argv.insert(argv.end(),
-              {"exec", "--detach", "--process", launch->files + ".json", "--pid-file", launch->files + ".pid"});
+  argv.insert(argv.end(), {"exec", "--detach", "--cgroup=" + cgroup, "--process", launch->files + ".json", "--pid-file",
+                           launch->files + ".pid"});
   if (terminal) argv.insert(argv.end(), {"--console-socket", launch->files + ".tty"});
   argv.push_back(id);
   Start(launch);

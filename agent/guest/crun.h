@@ -32,9 +32,10 @@ class Crun {
   // `crun run`: creates and starts the container of `bundle`. `ends` are its stdio unless it has a terminal.
   void Run(const std::string& id, const std::string& bundle, bool terminal, ProcessIo::ChildEnds ends,
            OnStarted on_started);
-  // `crun exec` of a process.json in a running container. The text is kept in a file until it has started.
-  void Exec(const std::string& id, std::string_view process_json, bool terminal, ProcessIo::ChildEnds ends,
-            OnStarted on_started);
+  // `crun exec` of a process.json in a running container. The text is kept in a file until it has started. `cgroup`: an
+  // existing one below the container's.
+  void Exec(const std::string& id, const std::string& cgroup, std::string_view process_json, bool terminal,
+            ProcessIo::ChildEnds ends, OnStarted on_started);
   // `crun delete --force`. OK if crun does not know it.
   void Delete(const std::string& id, const std::function<void(Status)>& done);
 
