@@ -140,13 +140,16 @@ class Registry:
             "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(tar).hexdigest() for tar in layers]},
             "history": [{"created_by": f"layer {number}"} for number in range(len(layers))],
         }
+        blobs = [{"mediaType": LAYER_TYPE, **self.push_blob(repository, gzip.compress(tar, 6, mtime=0))} for tar in layers]
+        return self.push_manifest(repository, tag, config, blobs)
+
+    def push_manifest(self, repository, tag, config, layers):
+        """Pushes the config and a manifest of it and of blobs that are there; the digest of the manifest."""
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
             "config": {"mediaType": CONFIG_TYPE, **self.push_blob(repository, json.dumps(config).encode())},
-            "layers": [
-                {"mediaType": LAYER_TYPE, **self.push_blob(repository, gzip.compress(tar, 6, mtime=0))} for tar in layers
-            ],
+            "layers": layers,
         }
         body = json.dumps(manifest).encode()
         self.request("PUT", f"/v2/{repository}/manifests/{tag}", body, {"Content-Type": MANIFEST_TYPE})
