@@ -11,7 +11,8 @@ namespace husk::images {
 namespace {
 
 // Step n brings a database of user_version n to n + 1.
-constexpr std::array<const char*, 1> kMigrations = {R"(
+constexpr std::array<const char*, 2> kMigrations = {
+    R"(
   CREATE TABLE images(
     id TEXT PRIMARY KEY,
     config BLOB NOT NULL,
@@ -31,6 +32,9 @@ constexpr std::array<const char*, 1> kMigrations = {R"(
     image_id TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE,
     is_digest INTEGER NOT NULL) STRICT;
   CREATE INDEX names_by_image ON names(image_id);
+)",
+    R"(
+  ALTER TABLE images ADD COLUMN annotations TEXT NOT NULL DEFAULT '';
 )"};
 
 Status DatabaseError(sqlite3* handle, std::string_view doing) {
@@ -88,6 +92,19 @@ class Statement {
   int bound_ = 0;
 };
 
+// The columns id, config, metadata, metadata_length, size_bytes, annotations.
+ImageRecord RecordOf(const Statement& row) {
+  return {.id = row.Text(0),
+          .config = row.Text(1),
+          .metadata = row.Text(2),
+          .metadata_length = row.Number(3),
+          .size_bytes = row.Number(4),
+          .annotations = row.Text(5),
+          .layers = {},
+          .tags = {},
+          .digests = {}};
+}
+
 }  // namespace
 
 StatusOr<std::unique_ptr<ImageDatabase>> ImageDatabase::Open(const std::string& path) {
@@ -144,15 +161,16 @@ Status ImageDatabase::Put(const ImageRecord& record) {
 
 Status ImageDatabase::PutRows(const ImageRecord& record) {
   HUSK_RETURN_IF_ERROR(Statement(handle_,
-                                 "INSERT INTO images(id, config, metadata, metadata_length, size_bytes) "
-                                 "VALUES(?, ?, ?, ?, ?) ON CONFLICT(id) DO UPDATE SET config = excluded.config, "
+                                 "INSERT INTO images(id, config, metadata, metadata_length, size_bytes, annotations) "
+                                 "VALUES(?, ?, ?, ?, ?, ?) ON CONFLICT(id) DO UPDATE SET config = excluded.config, "
                                  "metadata = excluded.metadata, metadata_length = excluded.metadata_length, "
-                                 "size_bytes = excluded.size_bytes")
+                                 "size_bytes = excluded.size_bytes, annotations = excluded.annotations")
                            .Bind(record.id)
                            .BindBlob(record.config)
                            .Bind(record.metadata)
                            .Bind(record.metadata_length)
                            .Bind(record.size_bytes)
+                           .Bind(record.annotations)
                            .Run());
   HUSK_RETURN_IF_ERROR(Statement(handle_, "DELETE FROM image_layers WHERE image_id = ?").Bind(record.id).Run());
   for (std::size_t i = 0; i < record.layers.size(); ++i) {
@@ -178,11 +196,11 @@ Status ImageDatabase::PutRows(const ImageRecord& record) {
 
 StatusOr<std::optional<ImageRecord>> ImageDatabase::Find(const std::string& id_or_name) {
   Statement query(handle_,
-                  "SELECT id, config, metadata, metadata_length, size_bytes FROM images "
+                  "SELECT id, config, metadata, metadata_length, size_bytes, annotations FROM images "
                   "WHERE id = ?1 OR id = (SELECT image_id FROM names WHERE name = ?1)");
   HUSK_ASSIGN_OR_RETURN(const bool found, query.Bind(id_or_name).Step());
   if (!found) return std::nullopt;
-  ImageRecord record{query.Text(0), query.Text(1), query.Text(2), query.Number(3), query.Number(4), {}, {}, {}};
+  ImageRecord record = RecordOf(query);
   HUSK_RETURN_IF_ERROR(ReadDetails(record));
   return record;
 }
@@ -205,12 +223,13 @@ Status ImageDatabase::ReadDetails(ImageRecord& record) {
 }
 
 StatusOr<std::vector<ImageRecord>> ImageDatabase::List() {
-  Statement query(handle_, "SELECT id, config, metadata, metadata_length, size_bytes FROM images ORDER BY id");
+  Statement query(handle_,
+                  "SELECT id, config, metadata, metadata_length, size_bytes, annotations FROM images ORDER BY id");
   std::vector<ImageRecord> records;
   while (true) {
     HUSK_ASSIGN_OR_RETURN(const bool more, query.Step());
     if (!more) return records;
-    records.push_back({query.Text(0), query.Text(1), query.Text(2), query.Number(3), query.Number(4), {}, {}, {}});
+    records.push_back(RecordOf(query));
     HUSK_RETURN_IF_ERROR(ReadDetails(records.back()));
   }
 }

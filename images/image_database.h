@@ -25,6 +25,7 @@ struct ImageRecord {
   std::string metadata;  // names the EROFS metadata: a digest
   std::uint64_t metadata_length = 0;
   std::uint64_t size_bytes = 0;
+  std::string annotations;           // of its manifest: a JSON object of strings; empty: none
   std::vector<LayerRecord> layers;   // in order; a layer may come twice
   std::vector<std::string> tags;     // "host/repository:tag", sorted
   std::vector<std::string> digests;  // "host/repository@digest", sorted

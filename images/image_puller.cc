@@ -48,6 +48,7 @@ StatusOr<std::string> ImagePuller::Pull(const Context& context) {
     return absl::InvalidArgumentError(
         Concat("malformed image: ", manifest.layers.size(), " layers but ", config.diff_ids.size(), " diff-ids"));
   }
+  record.annotations = WriteAnnotations(manifest.annotations);
   record.metadata = MetadataDigest(config.diff_ids);
   const std::shared_ptr<ImageStore::Pin> pin = store_->PinFiles(config.diff_ids, {record.metadata});
 

@@ -30,10 +30,11 @@ struct ImageRunConfig {
 struct Image {
   // "sha256:<hex>" of the image's config: the CRI's Image.id.
   std::string id;
-  std::vector<std::string> repository_tags;     // "host/repository:tag"
-  std::vector<std::string> repository_digests;  // "host/repository@sha256:..."
-  std::uint64_t size_bytes = 0;                 // on disk, shared layers counted in full; never 0
-  bool pinned = false;
+  std::vector<std::string> repository_tags;        // "host/repository:tag"
+  std::vector<std::string> repository_digests;     // "host/repository@sha256:..."
+  std::uint64_t size_bytes = 0;                    // on disk, shared layers counted in full; never 0
+  bool pinned = false;                             // by the configuration
+  std::map<std::string, std::string> annotations;  // of its manifest
   ImageRunConfig run;
 };
 
@@ -103,8 +104,11 @@ class ImageService {
 struct ImageServiceOptions {
   std::string directory;  // created if missing; index and blobs
   std::uint32_t parallel_layers = 3;
+  // References of images that the kubelet shall spare; one that ends with "*" means all normalised names that begin so.
+  std::vector<std::string> pinned;
 };
 
+// INVALID_ARGUMENT if a pinned reference is none.
 StatusOr<std::unique_ptr<ImageService>> NewImageService(const ImageServiceOptions& options);
 
 }  // namespace husk::images

@@ -105,6 +105,55 @@ TEST_F(ImageServiceTest, PullFindListRemove) {
   EXPECT_EQ(BlobFiles(), 0U);
 }
 
+TEST_F(ImageServiceTest, AnnotationsAreKept) {
+  FakeImage image;
+  image.AddLayer(MakeTar({File("a", "b")}));
+  image.annotations = R"({"org.example.key":"value \u00e4","empty":""})";
+  image.Finish("app", "1");
+  FakeRegistry registry([&](const FakeRequest& request) { return image.Answer(request.target); });
+  ASSERT_TRUE(Pull(registry.host() + "/app:1").ok());
+  const std::map<std::string, std::string> expected = {{"org.example.key", "value \u00e4"}, {"empty", ""}};
+  EXPECT_EQ((*service_->Find(registry.host() + "/app:1"))->annotations, expected);
+  service_.reset();
+  service_ = *NewImageService({.directory = root_});
+  EXPECT_EQ(service_->List()->at(0).annotations, expected);
+}
+
+TEST_F(ImageServiceTest, AnnotationsThatAreNoneOrTooLargeAreRefused) {
+  for (const auto& [annotations, words] : std::map<std::string, std::string>{
+           {"[]", "annotations are not an object"},
+           {R"({"a":1})", "an annotation of its manifest is not a string"},
+           {Concat(R"({"a":")", std::string(300'000, 'x'), R"("})"), "more than 256 KiB"}}) {
+    FakeImage image;
+    image.AddLayer(MakeTar({File("a", "b")}));
+    image.annotations = annotations;
+    image.Finish("app", "1");
+    ExpectFailure(image, absl::StatusCode::kInvalidArgument, words);
+  }
+}
+
+TEST_F(ImageServiceTest, PinnedByNamePrefixOrId) {
+  const FakeImage image = TwoLayers();
+  FakeRegistry registry([&](const FakeRequest& request) { return image.Answer(request.target); });
+  ASSERT_TRUE(Pull(registry.host() + "/app:1").ok());
+  EXPECT_FALSE(service_->List()->at(0).pinned);
+  for (const auto& [pattern, pinned] : std::map<std::string, bool>{{registry.host() + "/app:1", true},
+                                                                   {registry.host() + "/app:2", false},
+                                                                   {registry.host() + "/*", true},
+                                                                   {registry.host() + "/b*", false},
+                                                                   {image.config_digest, true}}) {
+    service_.reset();
+    service_ = *NewImageService({.directory = root_, .pinned = {pattern}});
+    EXPECT_EQ(service_->List()->at(0).pinned, pinned) << pattern;
+  }
+  // Pinned against the kubelet's garbage collection, not against an explicit removal.
+  EXPECT_TRUE(service_->Remove(kContext, registry.host() + "/app:1").ok());
+  EXPECT_THAT(*service_->List(), IsEmpty());
+  const auto malformed = NewImageService({.directory = root_ + "2", .pinned = {"::"}});
+  EXPECT_EQ(malformed.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(malformed.status().message()), HasSubstr("::"));
+}
+
 TEST_F(ImageServiceTest, LayersAlreadyThereAreNotFetched) {
   const FakeImage image = TwoLayers();
   FakeImage other;

@@ -18,6 +18,8 @@ constexpr std::string_view kOciManifest = "application/vnd.oci.image.manifest.v1
 constexpr std::string_view kDockerIndex = "application/vnd.docker.distribution.manifest.list.v2+json";
 constexpr std::string_view kDockerManifest = "application/vnd.docker.distribution.manifest.v2+json";
 constexpr std::size_t kMaximumLayers = 512;
+// Every ListImages carries them, and the kubelet takes no message above 16 MiB.
+constexpr std::size_t kMaximumAnnotationBytes = std::size_t{256} << 10;
 constexpr std::size_t kMaximumPlatforms = 10'000;
 
 Status Malformed(std::string_view what) {
@@ -53,6 +55,20 @@ Status GetStrings(const Json& object, const char* key, std::vector<std::string>&
     if (!item.is_string()) return Malformed(Concat(key, " is not a list of strings"));
     values.push_back(item.get_ref<const std::string&>());
   }
+  return absl::OkStatus();
+}
+
+Status GetAnnotations(const Json& manifest, std::map<std::string, std::string>& annotations) {
+  const Json* const member = Member(manifest, "annotations");
+  if (member == nullptr) return absl::OkStatus();
+  if (!member->is_object()) return Malformed("its manifest's annotations are not an object");
+  std::size_t bytes = 0;
+  for (const auto& [key, value] : member->items()) {
+    if (!value.is_string()) return Malformed("an annotation of its manifest is not a string");
+    bytes += key.size() + value.get_ref<const std::string&>().size();
+    annotations.emplace(key, value.get_ref<const std::string&>());
+  }
+  if (bytes > kMaximumAnnotationBytes) return Malformed("its manifest's annotations have more than 256 KiB");
   return absl::OkStatus();
 }
 
@@ -188,6 +204,7 @@ StatusOr<Manifest> ParseManifest(std::string_view text) {
   const Json* const config = Member(json, "config");
   if (config == nullptr) return Malformed("its manifest names no config");
   HUSK_ASSIGN_OR_RETURN(manifest.config, ParseDescriptor(*config, "the config"));
+  HUSK_RETURN_IF_ERROR(GetAnnotations(json, manifest.annotations));
   const Json* const layers = Member(json, "layers");
   if (layers == nullptr) return manifest;
   if (!layers->is_array()) return Malformed("its manifest's layers are not a list");
@@ -200,6 +217,19 @@ StatusOr<Manifest> ParseManifest(std::string_view text) {
     manifest.layers.push_back(std::move(layer));
   }
   return manifest;
+}
+
+std::string WriteAnnotations(const std::map<std::string, std::string>& annotations) {
+  return annotations.empty() ? "" : Json(annotations).dump();
+}
+
+StatusOr<std::map<std::string, std::string>> ReadAnnotations(const std::string& json) {
+  std::map<std::string, std::string> annotations;
+  if (json.empty()) return annotations;
+  Json wrapped;
+  wrapped["annotations"] = Json::parse(json, nullptr, /*allow_exceptions=*/false);
+  HUSK_RETURN_IF_ERROR(GetAnnotations(wrapped, annotations));
+  return annotations;
 }
 
 StatusOr<ImageConfig> ParseImageConfig(std::string_view text) {

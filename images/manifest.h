@@ -3,6 +3,7 @@
 #define HUSK_IMAGES_MANIFEST_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,7 @@ struct Descriptor {
 struct Manifest {
   Descriptor config;
   std::vector<Descriptor> layers;
+  std::map<std::string, std::string> annotations;  // 256 KiB at most, as Kubernetes allows its own objects
 };
 
 struct ImageConfig {
@@ -39,6 +41,10 @@ StatusOr<bool> IsIndex(std::string_view json, std::string_view media_type);
 StatusOr<Descriptor> ChooseFromIndex(std::string_view json);
 
 StatusOr<Manifest> ParseManifest(std::string_view json);
+
+// The annotations of a manifest as the index keeps them, and back.
+std::string WriteAnnotations(const std::map<std::string, std::string>& annotations);
+StatusOr<std::map<std::string, std::string>> ReadAnnotations(const std::string& json);
 
 // FAILED_PRECONDITION if the image is for another platform.
 StatusOr<ImageConfig> ParseImageConfig(std::string_view json);

@@ -15,7 +15,7 @@ namespace husk::sandbox {
 namespace {
 
 constexpr auto kUndoTimeout = std::chrono::seconds(30);
-constexpr std::size_t kConsoleLines = 1500;  // bytes of the guest's console that an error message carries
+constexpr std::size_t kConsoleBytes = 1500;  // of the guest's console that an error message carries
 
 // One call of RunPod on its way through the steps.
 class Making {
@@ -181,7 +181,7 @@ class Making {
     if (absl::IsInvalidArgument(status) || vm == nullptr) return status;
     const std::string console = vm->ConsoleTail(context_.Detached(std::chrono::seconds(2)));
     if (console.empty()) return status;
-    const std::size_t from = console.size() > kConsoleLines ? console.size() - kConsoleLines : 0;
+    const std::size_t from = console.size() > kConsoleBytes ? console.size() - kConsoleBytes : 0;
     return {status.code(), absl::StrCat(status.message(), "; the end of the guest's console: ", console.substr(from))};
   }
 

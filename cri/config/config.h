@@ -46,6 +46,7 @@ struct Config {
   } network;
 
   std::uint32_t parallel_layers = 3;
+  std::vector<std::string> pinned_images;
 
   CgroupDriver cgroup_driver = CgroupDriver::kCgroupfs;
   std::string cgroup_root = "/husk";

@@ -42,6 +42,7 @@ TEST(Config, TheDefaultsArePrintedAndReadBack) {
   changed.vm.default_vcpus = 7;
   changed.lanes.fill({.workers = 1, .queue = 1});
   changed.network.plugin_directories = {"/x"};
+  changed.pinned_images = {"registry.example/base/*"};
   ASSERT_TRUE(ApplyConfigText(text, "printed.yaml", false, &changed).ok()) << text;
   EXPECT_EQ(ConfigToYaml(changed), text);
   EXPECT_EQ(changed.vm.default_vcpus, 1U);
@@ -107,6 +108,8 @@ TEST(Config, ErrorsNameThePlaceAndWhatWouldBeRight) {
       {"version: 1\nvm: {accelerator: hvf}\n", "f:2:19: ", "one of auto, kvm, tcg, not \"hvf\""},
       {"version: 1\nnetwork: {cni_plugin_directories: /opt}\n", "f:2:35: ", "a list of absolute paths"},
       {"version: 1\nnetwork: {cni_plugin_directories: [opt]}\n", "f:2:35: ", "an absolute path"},
+      {"version: 1\nimages: {pinned: app}\n", "f:2:18: ", "a list of image references"},
+      {"version: 1\nimages: {pinned: [\"a b\"]}\n", "f:2:18: ", "an image reference, not \"a b\""},
       {"version: 1\nnetwork: {default_bridge: a-name-that-is-too-long}\n", "f:2:27: ", "at most 15 characters"},
       {"version: 1\nnetwork: {default_subnet: 10.88.0/16}\n", "f:2:27: ", "an IPv4 subnet"},
       {"version: 1\nnetwork: {default_subnet: 10.88.0.256/16}\n", "f:2:27: ", "an IPv4 subnet"},

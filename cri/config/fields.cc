@@ -72,25 +72,28 @@ ConfigField OptionalPathField(std::string key, Where<std::string> where) {
                    [](const std::string& path) { return path.empty() ? absl::OkStatus() : CheckPath(path); });
 }
 
-ConfigField PathListField(std::string key, Where<std::vector<std::string>> where) {
+// `expected` completes "expected a list of ...".
+ConfigField ListField(std::string key, std::string expected, bool empty_allowed,
+                      std::function<Status(const std::string&)> check, Where<std::vector<std::string>> where) {
   return {.key = std::move(key),
-          .set = [where](const YAML::Node& node, Config* config) -> Status {
-            if (!node.IsSequence() || node.size() == 0) {
-              return absl::InvalidArgumentError("expected a list of absolute paths, such as [/opt/cni/bin]");
+          .set = [expected = "a list of " + expected, empty_allowed, check, where](const YAML::Node& node,
+                                                                                   Config* config) -> Status {
+            if (!node.IsSequence() || (node.size() == 0 && !empty_allowed)) {
+              return absl::InvalidArgumentError("expected " + expected);
             }
-            std::vector<std::string> paths;
+            std::vector<std::string> items;
             for (const YAML::Node& item : node) {
-              HUSK_ASSIGN_OR_RETURN(std::string path, Scalar(item, "a list of absolute paths"));
-              HUSK_RETURN_IF_ERROR(CheckPath(path));
-              paths.push_back(std::move(path));
+              HUSK_ASSIGN_OR_RETURN(std::string text, Scalar(item, expected));
+              HUSK_RETURN_IF_ERROR(check(text));
+              items.push_back(std::move(text));
             }
-            where(*config) = std::move(paths);
+            where(*config) = std::move(items);
             return absl::OkStatus();
           },
           .print =
               [where](const Config& config, YAML::Emitter* out) {
                 *out << YAML::Flow << YAML::BeginSeq;
-                for (const std::string& path : Look(where, config)) *out << path;
+                for (const std::string& item : Look(where, config)) *out << item;
                 *out << YAML::EndSeq;
               }};
 }
@@ -191,6 +194,12 @@ Status CheckListen(const std::string& listen) {
   return SocketPath(listen).status();
 }
 
+// Whether it is a reference is for the images' own parser to say, when huskd starts.
+Status CheckPinned(const std::string& reference) {
+  if (!reference.empty() && reference.find_first_of(" \t\n") == std::string::npos) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("expected an image reference, not \"", reference, "\""));
+}
+
 void AddLaneFields(std::vector<ConfigField>* fields) {
   constexpr std::uint32_t kMostWorkers = 4096;
   constexpr std::uint32_t kLongestQueue = 1'000'000;
@@ -250,12 +259,14 @@ std::vector<ConfigField> MakeFields() {
       NumberField("vm.first_user", 1000, kLastUser, vm_number(&Vm::first_user)),
       NumberField("vm.user_count", 1, 10'000'000, vm_number(&Vm::user_count)),
       PathField("network.cni_configuration_directory", network_text(&Config::Network::configuration_directory)),
-      PathListField("network.cni_plugin_directories",
-                    [](Config& config) -> std::vector<std::string>& { return config.network.plugin_directories; }),
+      ListField("network.cni_plugin_directories", "absolute paths, such as [/opt/cni/bin]", false, CheckPath,
+                [](Config& config) -> std::vector<std::string>& { return config.network.plugin_directories; }),
       TextField("network.default_bridge", network_text(&Config::Network::default_bridge), CheckBridge),
       TextField("network.default_subnet", network_text(&Config::Network::default_subnet), CheckSubnet),
       NumberField("images.parallel_layers", 1, 64,
                   [](Config& config) -> std::uint32_t& { return config.parallel_layers; }),
+      ListField("images.pinned", "image references; one may end with * for all that begin so", true, CheckPinned,
+                [](Config& config) -> std::vector<std::string>& { return config.pinned_images; }),
       ChoiceField<CgroupDriver>("cgroup.driver",
                                 {{"cgroupfs", CgroupDriver::kCgroupfs}, {"systemd", CgroupDriver::kSystemd}},
                                 [](Config& config) -> CgroupDriver& { return config.cgroup_driver; }),

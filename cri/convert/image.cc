@@ -23,6 +23,7 @@ void ImageToProto(const images::Image& image, api::Image* out) {
   for (const std::string& digest : image.repository_digests) out->add_repo_digests(digest);
   out->set_size(image.size_bytes);
   out->set_pinned(image.pinned);
+  for (const auto& [key, value] : image.annotations) (*out->mutable_spec()->mutable_annotations())[key] = value;
   // USER is "user[:group]". The kubelet decides runAsNonRoot by uid, or refuses when there is only a name; so what is
   // no plain number is given as a name.
   const std::string_view user = std::string_view(image.run.user).substr(0, image.run.user.find(':'));

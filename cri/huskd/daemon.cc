@@ -156,10 +156,11 @@ class Daemon {
 
   Status MakeRuntime(const Context& context) {
     agents_ = agent::NewTtrpcConnector();
-    HUSK_ASSIGN_OR_RETURN_DOING(
-        images_,
-        images::NewImageService({.directory = config_.root + "/images", .parallel_layers = config_.parallel_layers}),
-        "open the images below " + config_.root);
+    HUSK_ASSIGN_OR_RETURN_DOING(images_,
+                                images::NewImageService({.directory = config_.root + "/images",
+                                                         .parallel_layers = config_.parallel_layers,
+                                                         .pinned = config_.pinned_images}),
+                                "open the images below " + config_.root);
     HUSK_ASSIGN_OR_RETURN_DOING(
         network_,
         sandbox::NewCniNetwork({.configuration_directory = config_.network.configuration_directory,

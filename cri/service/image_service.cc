@@ -1,5 +1,6 @@
 // Each RPC: its lane, and the handler that serves it.
 #include "cri/proto/api.grpc.pb.h"
+#include "cri/service/list_stream.h"
 #include "cri/service/services.h"
 #include "cri/service/unary_call.h"
 
@@ -8,8 +9,6 @@ namespace husk::cri {
 namespace api = ::runtime::v1;
 
 namespace {
-
-constexpr char kLists[] = ": not in this version of Husk: use ListImages";
 
 class ImageService final : public api::ImageService::CallbackService {
  public:
@@ -36,9 +35,17 @@ class ImageService final : public api::ImageService::CallbackService {
     return Post(LaneClass::kReadOnly, "ImageFsInfo", &Handlers::ImageFsInfo, context, request, response);
   }
 
-  grpc::ServerWriteReactor<api::StreamImagesResponse>* StreamImages(
-      grpc::CallbackServerContext* /*context*/, const api::StreamImagesRequest* /*request*/) override {
-    return RefuseStream<api::StreamImagesResponse>("StreamImages" + std::string(kLists));
+  grpc::ServerWriteReactor<api::StreamImagesResponse>* StreamImages(grpc::CallbackServerContext* context,
+                                                                    const api::StreamImagesRequest* request) override {
+    return ListStream<api::StreamImagesResponse>::Post(
+        lanes_, LaneClass::kReadOnly, "StreamImages", context,
+        [handlers = handlers_, request](const Context& call) -> StatusOr<std::vector<api::StreamImagesResponse>> {
+          api::ListImagesRequest filtered;
+          *filtered.mutable_filter() = request->filter();
+          api::ListImagesResponse list;
+          HUSK_RETURN_IF_ERROR(handlers->ListImages(call, filtered, &list));
+          return InPieces(list.mutable_images(), &api::StreamImagesResponse::mutable_images);
+        });
   }
 
  private:

@@ -1,5 +1,6 @@
 // Each RPC: its lane, and the handler that serves it.
 #include "cri/proto/api.grpc.pb.h"
+#include "cri/service/list_stream.h"
 #include "cri/service/services.h"
 #include "cri/service/unary_call.h"
 
@@ -14,7 +15,6 @@ constexpr char kStreaming[] = ": not in this version of Husk: it has no streamin
 constexpr char kResize[] = ": not in this version of Husk: pods keep the size they were started with";
 constexpr char kStats[] = ": not in this version of Husk: it measures no pods yet";
 constexpr char kCheckpoint[] = ": Husk does not checkpoint containers";
-constexpr char kLists[] = ": not in this version of Husk: use the call that lists at once";
 constexpr char kEvents[] = ": not in this version of Husk: use the calls that list";
 
 class RuntimeService final : public api::RuntimeService::CallbackService {
@@ -165,12 +165,28 @@ class RuntimeService final : public api::RuntimeService::CallbackService {
   }
 
   grpc::ServerWriteReactor<api::StreamPodSandboxesResponse>* StreamPodSandboxes(
-      grpc::CallbackServerContext* /*context*/, const api::StreamPodSandboxesRequest* /*request*/) override {
-    return RefuseStream<api::StreamPodSandboxesResponse>("StreamPodSandboxes" + std::string(kLists));
+      grpc::CallbackServerContext* context, const api::StreamPodSandboxesRequest* request) override {
+    return ListStream<api::StreamPodSandboxesResponse>::Post(
+        lanes_, LaneClass::kReadOnly, "StreamPodSandboxes", context,
+        [handlers = handlers_, request](const Context& call) -> StatusOr<std::vector<api::StreamPodSandboxesResponse>> {
+          api::ListPodSandboxRequest filtered;
+          *filtered.mutable_filter() = request->filter();
+          api::ListPodSandboxResponse list;
+          HUSK_RETURN_IF_ERROR(handlers->ListPodSandbox(call, filtered, &list));
+          return InPieces(list.mutable_items(), &api::StreamPodSandboxesResponse::mutable_pod_sandboxes);
+        });
   }
   grpc::ServerWriteReactor<api::StreamContainersResponse>* StreamContainers(
-      grpc::CallbackServerContext* /*context*/, const api::StreamContainersRequest* /*request*/) override {
-    return RefuseStream<api::StreamContainersResponse>("StreamContainers" + std::string(kLists));
+      grpc::CallbackServerContext* context, const api::StreamContainersRequest* request) override {
+    return ListStream<api::StreamContainersResponse>::Post(
+        lanes_, LaneClass::kReadOnly, "StreamContainers", context,
+        [handlers = handlers_, request](const Context& call) -> StatusOr<std::vector<api::StreamContainersResponse>> {
+          api::ListContainersRequest filtered;
+          *filtered.mutable_filter() = request->filter();
+          api::ListContainersResponse list;
+          HUSK_RETURN_IF_ERROR(handlers->ListContainers(call, filtered, &list));
+          return InPieces(list.mutable_containers(), &api::StreamContainersResponse::mutable_containers);
+        });
   }
   grpc::ServerWriteReactor<api::StreamContainerStatsResponse>* StreamContainerStats(
       grpc::CallbackServerContext* /*context*/, const api::StreamContainerStatsRequest* /*request*/) override {

@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "cri/proto/api.grpc.pb.h"
 #include "cri/service/fakes_for_test.h"
 #include "cri/service/grpc_status.h"
@@ -242,11 +243,12 @@ TEST_F(Service, TheDeadlineReachesTheHandler) {
   };
   Start();
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(2));
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(5));
   api::RunPodSandboxResponse response;
   const grpc::Status status = runtime_stub_->RunPodSandbox(&context, Pod("web"), &response);
   EXPECT_EQ(status.error_code(), StatusCode::DEADLINE_EXCEEDED);
-  EXPECT_LE(remaining.get_future().get(), std::chrono::seconds(2));
+  // gRPC sends what is left, rounded up.
+  EXPECT_LE(remaining.get_future().get(), std::chrono::seconds(6));
   Stop();
   EXPECT_EQ(lanes_->counters(LaneClass::kVm).finished, 1U);
 }
@@ -404,11 +406,70 @@ TEST_F(Service, CallsOfLaterPartsSayThatTheyAreNotThere) {
   const grpc::Status finished = events->Finish();
   EXPECT_EQ(finished.error_code(), StatusCode::UNIMPLEMENTED);
   EXPECT_THAT(finished.error_message(), HasSubstr("GetContainerEvents: not in this version"));
+  grpc::ClientContext stats_context;
+  const auto stats = runtime_stub_->StreamContainerStats(&stats_context, api::StreamContainerStatsRequest());
+  api::StreamContainerStatsResponse piece;
+  EXPECT_FALSE(stats->Read(&piece));
+  EXPECT_EQ(stats->Finish().error_code(), StatusCode::UNIMPLEMENTED);
+}
+
+TEST_F(Service, StreamedListsComeInPiecesAndWhole) {
+  constexpr int kImages = 50;
+  for (int i = 0; i < kImages; ++i) {
+    images::Image image{.id = absl::StrCat("sha256:", i), .size_bytes = 1};
+    // 50 images of 100 KB do not fit into one piece.
+    image.repository_tags.push_back(std::string(100'000, 'a') + absl::StrCat(":", i));
+    images_.all.push_back(image);
+  }
+  Start();
+  grpc::ClientContext context;
+  const auto stream = image_stub_->StreamImages(&context, api::StreamImagesRequest());
+  api::StreamImagesResponse piece;
+  std::vector<std::string> ids;
+  int pieces = 0;
+  while (stream->Read(&piece)) {
+    ++pieces;
+    EXPECT_GT(piece.images_size(), 0);
+    EXPECT_LT(piece.ByteSizeLong(), std::size_t{2} << 20);
+    for (const auto& image : piece.images()) ids.push_back(image.id());
+  }
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_GT(pieces, 3);
+  ASSERT_EQ(ids.size(), static_cast<std::size_t>(kImages));
+  for (int i = 0; i < kImages; ++i) EXPECT_EQ(ids[static_cast<std::size_t>(i)], absl::StrCat("sha256:", i));
+}
+
+TEST_F(Service, StreamedListsTakeFiltersAndMayBeEmpty) {
+  images_.all.push_back({.id = "sha256:1", .size_bytes = 1});
+  images_.all.push_back({.id = "sha256:2", .size_bytes = 1});
+  Start();
   grpc::ClientContext images_context;
-  const auto images = image_stub_->StreamImages(&images_context, api::StreamImagesRequest());
-  api::StreamImagesResponse image;
-  EXPECT_FALSE(images->Read(&image));
-  EXPECT_EQ(images->Finish().error_code(), StatusCode::UNIMPLEMENTED);
+  api::StreamImagesRequest wanted;
+  wanted.mutable_filter()->mutable_image()->set_image("sha256:2");
+  const auto images = image_stub_->StreamImages(&images_context, wanted);
+  api::StreamImagesResponse piece;
+  ASSERT_TRUE(images->Read(&piece));
+  ASSERT_EQ(piece.images_size(), 1);
+  EXPECT_EQ(piece.images(0).id(), "sha256:2");
+  EXPECT_FALSE(images->Read(&piece));
+  EXPECT_TRUE(images->Finish().ok());
+
+  grpc::ClientContext empty_context;
+  const auto containers = runtime_stub_->StreamContainers(&empty_context, api::StreamContainersRequest());
+  api::StreamContainersResponse none;
+  EXPECT_FALSE(containers->Read(&none));
+  EXPECT_TRUE(containers->Finish().ok());
+
+  api::RunPodSandboxResponse made;
+  ASSERT_TRUE(Call(&Runtime::RunPodSandbox, Pod("web"), &made).ok());
+  grpc::ClientContext pods_context;
+  const auto pods = runtime_stub_->StreamPodSandboxes(&pods_context, api::StreamPodSandboxesRequest());
+  api::StreamPodSandboxesResponse pod;
+  ASSERT_TRUE(pods->Read(&pod));
+  ASSERT_EQ(pod.pod_sandboxes_size(), 1);
+  EXPECT_EQ(pod.pod_sandboxes(0).id(), made.pod_sandbox_id());
+  EXPECT_FALSE(pods->Read(&pod));
+  EXPECT_TRUE(pods->Finish().ok());
 }
 
 TEST_F(Service, AnExceptionIsAnError) {

@@ -154,7 +154,7 @@ void FakeImage::Finish(const std::string& repository, const std::string& tag) {
   config_digest = DigestOf(document);
   answers[Concat("/v2/", repository, "/blobs/", config_digest)] = {.body = document};
   manifest = Concat(R"({"schemaVersion":2,"config":{"digest":")", config_digest, R"(","size":)", document.size(),
-                    R"(},"layers":[)", Join(descriptors, ","), "]}");
+                    R"(},"layers":[)", Join(descriptors, ","), R"(],"annotations":)", annotations, "}");
   manifest_digest = DigestOf(manifest);
   const FakeResponse response{.headers = {"Content-Type: application/vnd.oci.image.manifest.v1+json"},
                               .body = manifest};

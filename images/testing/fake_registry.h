@@ -77,6 +77,7 @@ class FakeImage {
 
   std::vector<Layer> layers;
   std::string config = R"("config":{"Cmd":["/bin/true"]})";
+  std::string annotations = "{}";  // of the manifest, JSON
   std::string manifest;
   std::string manifest_digest;
   std::string config_digest;
