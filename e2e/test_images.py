@@ -214,6 +214,8 @@ def test_kill_in_the_middle_of_ten_pulls(huskd, registry):
     filler = [sample_image.layer_tar([sample_image.Entry(f"filler/{number}", randomness.randbytes(3_000_000), 0o644)])
               for number in range(14)]
     references = [registry.push(f"husk/cut{number}", "1", filler[number:number + 5]) for number in range(10)]
+    others = {image.id for image in huskd.client.ListImages().images}
+    before = blobs(huskd)
     for reference in references:
         huskd.pull(reference)
     whole = blobs(huskd)
@@ -230,7 +232,7 @@ def test_kill_in_the_middle_of_ten_pulls(huskd, registry):
         assert {name: whole[name] for name in left} == left
         assert not files_below(huskd.data / "images" / "ingest")
         for image in huskd.client.ListImages().images:
-            assert image.repo_tags and set(image.repo_tags) <= set(references)
+            assert image.id in others or (image.repo_tags and set(image.repo_tags) <= set(references))
         for reference in references:
             for attempt in range(3):
                 try:
@@ -243,4 +245,4 @@ def test_kill_in_the_middle_of_ten_pulls(huskd, registry):
         assert blobs(huskd) == whole
     for reference in references:
         huskd.client.RemoveImage(image={"image": reference})
-    assert not files_below(huskd.data / "images" / "layers")
+    assert blobs(huskd) == before
