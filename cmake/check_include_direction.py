@@ -32,6 +32,7 @@ CONFINED = [
     (re.compile(r"api(\.grpc)?\.pb\.h$"), ["cri/", "e2e/"]),
     (re.compile(r"^netlink/"), ["sandbox/network/"]),
     (re.compile(r"^curl/"), ["images/"]),
+    (re.compile(r"^toml\+\+/"), ["images/"]),
 ]
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)

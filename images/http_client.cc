@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <utility>
 
 #include "images/reference.h"
@@ -31,6 +32,46 @@ void AddHeader(const std::string& line, HeaderList& list) {
 
 bool IsRedirect(long status) {
   return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+}
+
+void ChooseProxy(CURL* easy, const Url& url) {
+  // A proxy could not reach this machine's loopback.
+  if (IsLoopbackHost(url.host)) {
+    curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
+    return;
+  }
+  // libcurl heeds the others by itself, but this one in lower case only, for the sake of CGI programs.
+  if (url.scheme != "http" || std::getenv("http_proxy") != nullptr) return;  // NOLINT(concurrency-mt-unsafe): no setenv
+  const char* const proxy = std::getenv("HTTP_PROXY");                       // NOLINT(concurrency-mt-unsafe): no setenv
+  if (proxy != nullptr && *proxy != '\0') curl_easy_setopt(easy, CURLOPT_PROXY, proxy);
+}
+
+void UseTls(CURL* easy, const TlsSettings& tls, bool with_identity) {
+  if (tls.skip_verify) {
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);
+  }
+  if (!tls.authorities.empty()) {
+    // Takes the place of the system's bundle; the system's directory of the same authorities stays.
+    curl_blob blob{};
+    blob.data = const_cast<char*>(tls.authorities.data());  // libcurl copies it
+    blob.len = tls.authorities.size();
+    blob.flags = CURL_BLOB_COPY;
+    curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &blob);
+    curl_easy_setopt(easy, CURLOPT_CAPATH, "/etc/ssl/certs");
+  }
+  if (tls.clients.empty()) return;
+  if (!with_identity) {
+    // libcurl would reuse a connection on which a certificate was shown, and the other way round.
+    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+    curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+    return;
+  }
+  curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION,
+                   static_cast<curl_ssl_ctx_callback>([](CURL*, void* context, void* data) {
+                     return OfferClientCertificates(context, data) ? CURLE_OK : CURLE_SSL_CERTPROBLEM;
+                   }));
+  curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, const_cast<TlsSettings*>(&tls));  // only read
 }
 
 bool IsWorthRetrying(CURLcode code) {
@@ -71,6 +112,11 @@ struct HttpClient::Transfer {
   static std::size_t OnBody(char* data, std::size_t size, std::size_t count, void* user);
 };
 
+std::optional<std::int64_t> ParseHttpDate(const std::string& text) {
+  const time_t date = curl_getdate(text.c_str(), nullptr);
+  return date < 0 ? std::nullopt : std::optional<std::int64_t>(date);
+}
+
 std::string HttpResponse::Header(const std::string& name) const {
   const auto found = headers.find(name);
   return found == headers.end() ? "" : found->second;
@@ -103,7 +149,7 @@ std::size_t HttpClient::Transfer::OnBody(char* data, std::size_t size, std::size
   return bytes.size();
 }
 
-HttpClient::HttpClient(const HttpLimits& limits) : limits_(limits), handles_(std::make_unique<Handles>()) {
+HttpClient::HttpClient() : handles_(std::make_unique<Handles>()) {
   // Thread safe in this libcurl, and counted.
   curl_global_init(CURL_GLOBAL_DEFAULT);
   handles_->multi = curl_multi_init();
@@ -118,23 +164,31 @@ HttpClient::~HttpClient() {
 
 StatusOr<HttpResponse> HttpClient::Do(const Context& context, const HttpRequest& request, const BodySink& sink) {
   HttpRequest next = request;
+  bool with_identity = true;
   for (int followed = 0;; ++followed) {
-    HUSK_ASSIGN_OR_RETURN(HttpResponse response, Exchange(context, next, sink));
+    HUSK_ASSIGN_OR_RETURN(HttpResponse response, Exchange(context, next, with_identity, sink));
     const std::string location = response.Header("location");
     if (!IsRedirect(response.status) || location.empty() || !request.form.empty()) return response;
-    if (followed == limits_.redirects) {
-      return absl::PermissionDeniedError(Concat("GET ", request.url, ": more than ", followed, " redirects"));
+    if (followed == request.limits.redirects) {
+      return absl::PermissionDeniedError(
+          Concat("GET ", UrlForMessage(request.url), ": more than ", followed, " redirects"));
     }
     HUSK_ASSIGN_OR_RETURN(const Url from, ParseUrl(next.url));
-    HUSK_ASSIGN_OR_RETURN_DOING(const Url to, ResolveUrl(from, location), Concat("redirect of ", next.url));
-    HUSK_RETURN_IF_ERROR_DOING(CheckFollow(from, to), Concat("redirect of ", next.url));
+    HUSK_ASSIGN_OR_RETURN_DOING(const Url to, ResolveUrl(from, location),
+                                Concat("redirect of ", UrlForMessage(next.url)));
+    HUSK_RETURN_IF_ERROR_DOING(CheckFollow(from, to), Concat("redirect of ", UrlForMessage(next.url)));
     // Once dropped it stays dropped: a later redirect back here could be the other host's doing.
-    if (!from.SameOrigin(to)) next.authorization.clear();
+    if (!from.SameOrigin(to)) {
+      next.authorization.clear();
+      next.private_headers.clear();
+      with_identity = false;
+    }
     next.url = to.text;
   }
 }
 
-StatusOr<HttpResponse> HttpClient::Exchange(const Context& context, const HttpRequest& request, const BodySink& sink) {
+StatusOr<HttpResponse> HttpClient::Exchange(const Context& context, const HttpRequest& request, bool with_identity,
+                                            const BodySink& sink) {
   HUSK_RETURN_IF_ERROR(context.Check());
   if (handles_->easy == nullptr || handles_->multi == nullptr)
     return absl::ResourceExhaustedError("no memory for libcurl");
@@ -144,6 +198,7 @@ StatusOr<HttpResponse> HttpClient::Exchange(const Context& context, const HttpRe
   HeaderList headers;
   AddHeader("User-Agent: husk", headers);
   for (const std::string& header : request.headers) AddHeader(header, headers);
+  for (const std::string& header : request.private_headers) AddHeader(header, headers);
   if (!request.authorization.empty()) AddHeader("Authorization: " + request.authorization, headers);
 
   CURL* const easy = handles_->easy;
@@ -155,16 +210,16 @@ StatusOr<HttpResponse> HttpClient::Exchange(const Context& context, const HttpRe
   curl_easy_setopt(easy, CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers.get());
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kReceiveBuffer);
-  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(limits_.connect.count()));
-  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
-  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(limits_.silence.count()));
+  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(request.limits.connect.count()));
+  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, request.limits.slowest);
+  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(request.limits.silence.count()));
   curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer.error.data());
   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &Transfer::OnHeader);
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, &transfer);
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &Transfer::OnBody);
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, &transfer);
-  // A proxy could not reach this machine's loopback.
-  if (IsLoopbackHost(url.host)) curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
+  ChooseProxy(easy, url);
+  if (request.tls != nullptr) UseTls(easy, *request.tls, with_identity);
   if (!request.form.empty()) {
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request.form.c_str());
     curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, static_cast<long>(request.form.size()));
@@ -172,7 +227,7 @@ StatusOr<HttpResponse> HttpClient::Exchange(const Context& context, const HttpRe
 
   const Status ran = Run(context, transfer);
   if (!transfer.sink_status.ok()) return transfer.sink_status;
-  if (!ran.ok()) return Annotate(ran, Concat(request.form.empty() ? "GET " : "POST ", request.url));
+  if (!ran.ok()) return Annotate(ran, Concat(request.form.empty() ? "GET " : "POST ", UrlForMessage(request.url)));
   return std::move(transfer.response);
 }
 

@@ -7,20 +7,37 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "agent/common/context.h"
 #include "agent/common/status.h"
+#include "images/tls_settings.h"
 
 namespace husk::images {
+
+// Seconds since 1970 of a date as headers have it.
+std::optional<std::int64_t> ParseHttpDate(const std::string& text);
+
+struct HttpLimits {
+  std::chrono::milliseconds connect{15'000};
+  // A transfer that is slower than `slowest` bytes a second for so long fails.
+  std::chrono::seconds silence{30};
+  long slowest = 1024;
+  int redirects = 5;
+};
 
 struct HttpRequest {
   std::string url;
   std::vector<std::string> headers;  // "Name: value"
-  // The value of an Authorization header. Goes along with redirects within the same scheme, host and port only.
+  // Go along with redirects within the same scheme, host and port only: the value of an Authorization header, further
+  // headers, and `tls`'s client certificates. Its authorities hold for every host.
   std::string authorization;
+  std::vector<std::string> private_headers;
+  std::shared_ptr<const TlsSettings> tls;  // null: the system's
+  HttpLimits limits;
   // A form: makes the request a POST, which follows no redirects. Empty: GET.
   std::string form;
 };
@@ -38,20 +55,14 @@ struct HttpResponse {
   [[nodiscard]] std::string Header(const std::string& name) const;
 };
 
-struct HttpLimits {
-  std::chrono::milliseconds connect{15'000};
-  // Without a single byte for so long the transfer fails.
-  std::chrono::seconds silence{30};
-  int redirects = 5;
-};
-
-// Keeps connections for its next requests. For one thread at a time.
+// Speaks HTTP/2 where the server does. Proxies are those of the environment, in lower or upper case; loopback addresses
+// are asked directly. Keeps connections for its next requests. For one thread at a time.
 class HttpClient {
  public:
   // Gets the pieces of a 2xx body, after `response` has status and headers. An error ends the transfer and is returned.
   using BodySink = std::function<Status(const HttpResponse& response, std::string_view data)>;
 
-  explicit HttpClient(const HttpLimits& limits = {});
+  HttpClient();
   ~HttpClient();
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
@@ -65,10 +76,11 @@ class HttpClient {
   struct Handles;
   struct Transfer;
 
-  StatusOr<HttpResponse> Exchange(const Context& context, const HttpRequest& request, const BodySink& sink);
+  // `with_identity`: client certificates may be shown.
+  StatusOr<HttpResponse> Exchange(const Context& context, const HttpRequest& request, bool with_identity,
+                                  const BodySink& sink);
   Status Run(const Context& context, Transfer& transfer);
 
-  const HttpLimits limits_;
   std::unique_ptr<Handles> handles_;
 };
 

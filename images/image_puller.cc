@@ -30,13 +30,15 @@ std::string MetadataDigest(const std::vector<std::string>& diff_ids) {
 }  // namespace
 
 ImagePuller::ImagePuller(std::shared_ptr<ImageStore> store, SharedLayers& shared, const Reference& reference,
-                         const RegistryCredentials& credentials, std::uint32_t parallel_layers, PullReporter& reporter)
+                         const RegistryCredentials& credentials, std::vector<RegistryEndpoint> endpoints,
+                         std::uint32_t parallel_layers, PullReporter& reporter)
     : store_(std::move(store)),
       shared_(shared),
       reference_(reference),
       parallel_layers_(std::max(parallel_layers, 1U)),
       reporter_(reporter),
-      registry_(reference, credentials, RetryPolicy(), [this](const std::string& doing) { reporter_.Doing(doing); }) {}
+      registry_(reference, credentials, std::move(endpoints), RegistryLimits(),
+                [this](const std::string& doing) { reporter_.Doing(doing); }) {}
 
 StatusOr<std::string> ImagePuller::Pull(const Context& context) {
   std::string top_digest;
@@ -142,6 +144,15 @@ Status ImagePuller::EnsureLayer(const Context& context, HttpClient& http, const 
 }
 
 Status ImagePuller::FetchLayer(const Context& context, HttpClient& http, const Layer& layer) {
+  while (true) {
+    const Status status = FetchLayerOnce(context, http, layer);
+    // Content that is wrong may be a mirror's fault, before it is the image's.
+    const bool wrong = absl::IsDataLoss(status) || absl::IsInvalidArgument(status);
+    if (!wrong || !registry_.DistrustMirrors()) return status;
+  }
+}
+
+Status ImagePuller::FetchLayerOnce(const Context& context, HttpClient& http, const Layer& layer) {
   HUSK_ASSIGN_OR_RETURN(const std::unique_ptr<ImageStore::IngestFile> blob, store_->NewIngestFile());
   LayerUnpacker unpacker(context, {layer.blob.digest, layer.blob.size, layer.diff_id}, blob->fd());
   HUSK_RETURN_IF_ERROR(registry_.StreamBlob(context, http, layer.blob, [&](std::string_view data) {

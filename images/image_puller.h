@@ -15,6 +15,7 @@
 #include "images/pull_reporter.h"
 #include "images/reference.h"
 #include "images/registry_client.h"
+#include "images/registry_hosts.h"
 #include "images/shared_layers.h"
 
 namespace husk::images {
@@ -23,7 +24,8 @@ namespace husk::images {
 class ImagePuller {
  public:
   ImagePuller(std::shared_ptr<ImageStore> store, SharedLayers& shared, const Reference& reference,
-              const RegistryCredentials& credentials, std::uint32_t parallel_layers, PullReporter& reporter);
+              const RegistryCredentials& credentials, std::vector<RegistryEndpoint> endpoints,
+              std::uint32_t parallel_layers, PullReporter& reporter);
 
   // The id of the image, which is in the store then.
   StatusOr<std::string> Pull(const Context& context);
@@ -39,6 +41,7 @@ class ImagePuller {
   StatusOr<std::string> FetchConfig(const Context& context, const Descriptor& config);
   Status FetchLayers(const Context& context, const std::vector<Layer>& layers);
   Status FetchLayer(const Context& context, HttpClient& http, const Layer& layer);
+  Status FetchLayerOnce(const Context& context, HttpClient& http, const Layer& layer);
   Status EnsureLayer(const Context& context, HttpClient& http, const Layer& layer);
   // Merges the layers unless that has been done, and fills in what the record says of files.
   Status MakeMetadata(const Context& context, ImageRecord& record);

@@ -9,6 +9,7 @@
 #include "images/manifest.h"
 #include "images/pull_reporter.h"
 #include "images/reference.h"
+#include "images/registry_hosts.h"
 #include "images/shared_layers.h"
 #include "images/text.h"
 
@@ -80,15 +81,18 @@ class Lease : public ImageLease {
 
 class Service : public ImageService {
  public:
-  Service(std::shared_ptr<ImageStore> store, std::uint32_t parallel_layers, Pinned pinned)
-      : store_(std::move(store)), parallel_layers_(parallel_layers), pinned_(std::move(pinned)) {}
+  Service(std::shared_ptr<ImageStore> store, const ImageServiceOptions& options, Pinned pinned)
+      : store_(std::move(store)), options_(options), pinned_(std::move(pinned)) {}
 
   StatusOr<Image> Pull(const Context& context, const std::string& reference, const RegistryCredentials& credentials,
                        const std::function<void(const PullProgress&)>& progress) override {
     HUSK_ASSIGN_OR_RETURN(const Reference parsed, ParseReference(reference));
     const std::string doing = Concat("pull ", reference);
     PullReporter reporter(progress);
-    ImagePuller puller(store_, shared_layers_, parsed, credentials, parallel_layers_, reporter);
+    HUSK_ASSIGN_OR_RETURN_DOING(std::vector<RegistryEndpoint> endpoints, FindEndpoints(options_.registry_hosts, parsed),
+                                doing);
+    ImagePuller puller(store_, shared_layers_, parsed, credentials, std::move(endpoints), options_.parallel_layers,
+                       reporter);
     HUSK_ASSIGN_OR_RETURN_DOING(const std::string id, puller.Pull(context), doing);
     reporter.Flush();
     HUSK_ASSIGN_OR_RETURN_DOING(const std::optional<ImageRecord> record, store_->Find(id), doing);
@@ -142,7 +146,7 @@ class Service : public ImageService {
 
  private:
   const std::shared_ptr<ImageStore> store_;
-  const std::uint32_t parallel_layers_;
+  const ImageServiceOptions options_;
   const Pinned pinned_;
   SharedLayers shared_layers_;
 };
@@ -153,7 +157,7 @@ StatusOr<std::unique_ptr<ImageService>> NewImageService(const ImageServiceOption
   HUSK_ASSIGN_OR_RETURN(Pinned pinned, Pinned::Parse(options.pinned));
   HUSK_ASSIGN_OR_RETURN_DOING(std::shared_ptr<ImageStore> store, ImageStore::Open(options.directory),
                               Concat("open the images in ", options.directory));
-  return std::make_unique<Service>(std::move(store), options.parallel_layers, std::move(pinned));
+  return std::make_unique<Service>(std::move(store), options, std::move(pinned));
 }
 
 }  // namespace husk::images

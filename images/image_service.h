@@ -83,7 +83,8 @@ class ImageService {
   virtual ~ImageService() = default;
 
   // OK also if everything is there already. NOT_FOUND, UNAUTHENTICATED, UNAVAILABLE (the registry), DATA_LOSS (a
-  // digest does not match), RESOURCE_EXHAUSTED (disk full). Nothing of a failed pull is visible.
+  // digest does not match), RESOURCE_EXHAUSTED (disk full), FAILED_PRECONDITION (TLS, or a wrong hosts.toml). Nothing
+  // of a failed pull is visible.
   virtual StatusOr<Image> Pull(const Context& context, const std::string& reference,
                                const RegistryCredentials& credentials,
                                const std::function<void(const PullProgress&)>& progress) = 0;
@@ -106,6 +107,8 @@ struct ImageServiceOptions {
   std::uint32_t parallel_layers = 3;
   // References of images that the kubelet shall spare; one that ends with "*" means all normalised names that begin so.
   std::vector<std::string> pinned;
+  // Settings of registry hosts, in containerd's layout <host>/hosts.toml; read at each pull. Empty: none.
+  std::string registry_hosts;
 };
 
 // INVALID_ARGUMENT if a pinned reference is none.

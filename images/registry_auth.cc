@@ -74,8 +74,10 @@ std::vector<AuthChallenge> ParseChallenges(std::string_view header) {
   }
 }
 
-RegistryAuth::RegistryAuth(const Reference& reference, const RegistryCredentials& credentials)
-    : scope_(Concat("repository:", reference.repository, ":pull")) {
+RegistryAuth::RegistryAuth(const Reference& reference, const RegistryCredentials& credentials,
+                           std::string authorization)
+    : scope_(Concat("repository:", reference.repository, ":pull")), authorization_(std::move(authorization)) {
+  if (!authorization_.empty()) secrets_.push_back(authorization_.substr(authorization_.find(' ') + 1));
   if (!IsFor(credentials, reference)) return;
   identity_token_ = credentials.identity_token;
   registry_token_ = credentials.registry_token;
@@ -87,7 +89,12 @@ RegistryAuth::RegistryAuth(const Reference& reference, const RegistryCredentials
     while (user_and_password.ends_with('\0')) user_and_password.pop_back();
   }
   if (!user_and_password.empty()) basic_ = Concat("Basic ", absl::Base64Escape(user_and_password));
-  if (!registry_token_.empty()) authorization_ = Concat("Bearer ", registry_token_);
+  if (!registry_token_.empty() && authorization_.empty()) authorization_ = Concat("Bearer ", registry_token_);
+  secrets_.insert(secrets_.end(), {credentials.password, credentials.auth, identity_token_, registry_token_});
+  if (!user_and_password.empty()) {
+    secrets_.push_back(absl::Base64Escape(user_and_password));
+    secrets_.push_back(user_and_password.substr(user_and_password.find(':') + 1));
+  }
 }
 
 std::string RegistryAuth::Authorization() const {
@@ -95,8 +102,26 @@ std::string RegistryAuth::Authorization() const {
   return authorization_;
 }
 
+std::string RegistryAuth::WithoutSecrets(std::string text) const {
+  if (text.empty()) return text;
+  const auto hide = [&text](std::string_view secret) {
+    // Shorter ones would tear up innocent words; they are no secrets.
+    constexpr std::size_t kShortest = 4;
+    constexpr std::string_view kHidden = "[secret]";
+    if (secret.size() < kShortest) return;
+    for (std::size_t at = 0; (at = text.find(secret, at)) != std::string::npos; at += kHidden.size()) {
+      text.replace(at, secret.size(), kHidden);
+    }
+  };
+  for (const std::string& secret : secrets_) hide(secret);
+  const std::string authorization = Authorization();
+  hide(std::string_view(authorization).substr(authorization.find(' ') + 1));
+  return text;
+}
+
 Status RegistryAuth::Answer(const Context& context, HttpClient& http, const HttpResponse& refused,
-                            const std::string& used) {
+                            const HttpRequest& request) {
+  const std::string& used = request.authorization;
   const MutexLock lock(mutex_);
   // Another thread has got a newer one meanwhile.
   if (authorization_ != used) return absl::OkStatus();
@@ -108,7 +133,7 @@ Status RegistryAuth::Answer(const Context& context, HttpClient& http, const Http
   }
   for (const AuthChallenge& challenge : challenges) {
     if (challenge.scheme == "bearer" && registry_token_.empty()) {
-      HUSK_ASSIGN_OR_RETURN(const std::string token, FetchToken(context, http, registry, challenge));
+      HUSK_ASSIGN_OR_RETURN(const std::string token, FetchToken(context, http, registry, request, challenge));
       authorization_ = Concat("Bearer ", token);
       return absl::OkStatus();
     }
@@ -123,7 +148,7 @@ Status RegistryAuth::Answer(const Context& context, HttpClient& http, const Http
 }
 
 StatusOr<std::string> RegistryAuth::FetchToken(const Context& context, HttpClient& http, const Url& registry,
-                                               const AuthChallenge& challenge) const {
+                                               const HttpRequest& refused, const AuthChallenge& challenge) const {
   const auto parameter = [&challenge](const char* name) {
     const auto found = challenge.parameters.find(name);
     return found == challenge.parameters.end() ? std::string() : found->second;
@@ -133,6 +158,10 @@ StatusOr<std::string> RegistryAuth::FetchToken(const Context& context, HttpClien
   const std::string scope = parameter("scope").empty() ? scope_ : parameter("scope");
   const std::string query = Concat("service=", EscapeQuery(parameter("service")), "&scope=", EscapeQuery(scope));
   HttpRequest request;
+  request.tls = refused.tls;
+  request.limits = refused.limits;
+  // Only the registry itself may see what is meant for it.
+  if (registry.SameOrigin(realm)) request.private_headers = refused.private_headers;
   if (!identity_token_.empty()) {
     request.url = realm.text;
     request.form =
@@ -149,10 +178,10 @@ StatusOr<std::string> RegistryAuth::FetchToken(const Context& context, HttpClien
   };
   HUSK_ASSIGN_OR_RETURN_DOING(const HttpResponse response, http.Do(context, request, collect), "get a token");
   if (response.status == 429 || response.status / 100 == 5) {
-    return absl::UnavailableError(Concat("get a token: ", realm.text, " answers ", response.status));
+    return absl::UnavailableError(Concat("get a token: ", UrlForMessage(realm.text), " answers ", response.status));
   }
   if (response.status / 100 != 2) {
-    return absl::UnauthenticatedError(Concat("get a token: ", realm.text, " answers ", response.status));
+    return absl::UnauthenticatedError(Concat("get a token: ", UrlForMessage(realm.text), " answers ", response.status));
   }
   const auto json = nlohmann::json::parse(body, nullptr, /*allow_exceptions=*/false);
   for (const char* key : {"token", "access_token"}) {
@@ -161,7 +190,7 @@ StatusOr<std::string> RegistryAuth::FetchToken(const Context& context, HttpClien
     // It becomes part of a header.
     if (!token.empty() && token.find_first_of("\r\n") == std::string::npos) return token;
   }
-  return absl::UnauthenticatedError(Concat("get a token: ", realm.text, " answers without one"));
+  return absl::UnauthenticatedError(Concat("get a token: ", UrlForMessage(realm.text), " answers without one"));
 }
 
 }  // namespace husk::images

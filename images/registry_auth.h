@@ -29,23 +29,27 @@ std::vector<AuthChallenge> ParseChallenges(std::string_view header);
 class RegistryAuth {
  public:
   // Credentials for another server address than the reference's host are not used.
-  RegistryAuth(const Reference& reference, const RegistryCredentials& credentials);
+  // `authorization` is sent from the beginning, if it is not empty.
+  RegistryAuth(const Reference& reference, const RegistryCredentials& credentials, std::string authorization = "");
 
   // The Authorization header for the next request; empty: none.
   std::string Authorization() const;
 
-  // After a 401 to a request that carried `used`: gets what the registry asks for. UNAUTHENTICATED if there is nothing
-  // (more) to offer; else the token server's error.
-  Status Answer(const Context& context, HttpClient& http, const HttpResponse& refused, const std::string& used);
+  // After a 401 to `request`: gets what the registry asks for, with the request's limits and authorities.
+  // UNAUTHENTICATED if there is nothing (more) to offer; else the token server's error.
+  Status Answer(const Context& context, HttpClient& http, const HttpResponse& refused, const HttpRequest& request);
+  // The text with "[secret]" for each secret in it.
+  std::string WithoutSecrets(std::string text) const;
 
  private:
   StatusOr<std::string> FetchToken(const Context& context, HttpClient& http, const Url& registry,
-                                   const AuthChallenge& challenge) const;
+                                   const HttpRequest& refused, const AuthChallenge& challenge) const;
 
   const std::string scope_;
   std::string basic_;  // "Basic ...", empty without a password
   std::string identity_token_;
   std::string registry_token_;
+  std::vector<std::string> secrets_;
   mutable Mutex mutex_;  // held while a token is fetched, so that threads fetch one only
   std::string authorization_ ABSL_GUARDED_BY(mutex_);
 };

@@ -26,12 +26,17 @@ const Context kContext = Context::Background("test");
 const std::string kBlob(300'000, 'b');
 const Descriptor kDescriptor{.digest = DigestOf(kBlob), .size = kBlob.size()};
 
-RetryPolicy Fast() {
-  return {.first_pause = std::chrono::milliseconds(1), .longest_pause = std::chrono::milliseconds(5)};
+RegistryLimits Fast() {
+  RegistryLimits limits;
+  limits.retry.least_progress = limits.mirror_retry.least_progress = 100;
+  limits.retry.first_pause = limits.mirror_retry.first_pause = std::chrono::milliseconds(1);
+  limits.retry.longest_pause = limits.mirror_retry.longest_pause = std::chrono::milliseconds(5);
+  return limits;
 }
 
 StatusOr<std::string> Fetch(const FakeRegistry& registry, const RegistryCredentials& credentials = {}) {
-  RegistryClient client(*ParseReference(registry.host() + "/app:1"), credentials, Fast(), [](const std::string&) {});
+  const Reference reference = *ParseReference(registry.host() + "/app:1");
+  RegistryClient client(reference, credentials, *FindEndpoints("", reference), Fast(), [](const std::string&) {});
   HttpClient http;
   return client.FetchBlob(kContext, http, kDescriptor, 1U << 20);
 }

@@ -27,7 +27,8 @@ std::string GetPart(CURLU* handle, CURLUPart part) {
 
 StatusOr<Url> Parse(CURLU* handle, const std::string& text) {
   const CURLUcode code = curl_url_set(handle, CURLUPART_URL, text.c_str(), CURLU_NON_SUPPORT_SCHEME);
-  if (code != CURLUE_OK) return absl::InvalidArgumentError(Concat("URL \"", text, "\": ", curl_url_strerror(code)));
+  if (code != CURLUE_OK)
+    return absl::InvalidArgumentError(Concat("URL \"", UrlForMessage(text), "\": ", curl_url_strerror(code)));
   if (!GetPart(handle, CURLUPART_USER).empty() || !GetPart(handle, CURLUPART_PASSWORD).empty()) {
     return absl::InvalidArgumentError("a URL with a user name in it");
   }
@@ -38,7 +39,7 @@ StatusOr<Url> Parse(CURLU* handle, const std::string& text) {
   url.port = GetPart(handle, CURLUPART_PORT);
   char* whole = nullptr;
   if (curl_url_get(handle, CURLUPART_URL, &whole, 0) != CURLUE_OK) {
-    return absl::InvalidArgumentError(Concat("URL \"", text, "\" is not absolute"));
+    return absl::InvalidArgumentError(Concat("URL \"", UrlForMessage(text), "\" is not absolute"));
   }
   url.text = whole;
   curl_free(whole);
@@ -69,6 +70,15 @@ StatusOr<Url> ResolveUrl(const Url& base, const std::string& location) {
   return Parse(handle.get(), location);
 }
 
+std::string UrlForMessage(std::string_view text) {
+  const std::size_t query = text.find_first_of("?#");
+  std::string result(text.substr(0, query));
+  const std::size_t scheme = result.find("://");
+  const std::size_t begin = scheme == std::string::npos ? 0 : scheme + 3;
+  if (const std::size_t at = result.find('@', begin); at < result.find('/', begin)) result.erase(begin, at + 1 - begin);
+  return result;
+}
+
 std::string EscapeQuery(std::string_view text) {
   char* const escaped = curl_easy_escape(nullptr, text.data(), static_cast<int>(text.size()));
   if (escaped == nullptr) return "";
@@ -79,8 +89,10 @@ std::string EscapeQuery(std::string_view text) {
 
 Status CheckFollow(const Url& from, const Url& to) {
   const auto refuse = [&](std::string_view why) {
-    return absl::PermissionDeniedError(Concat("the registry at ", from.host, " points to ", to.text, ": ", why));
+    return absl::PermissionDeniedError(
+        Concat("the registry at ", from.host, " points to ", UrlForMessage(to.text), ": ", why));
   };
+  if (from.SameOrigin(to)) return absl::OkStatus();
   if (to.scheme != "https" && to.scheme != "http") return refuse("neither https nor http");
   if (IsLinkLocal(to.host)) return refuse("a link-local address");
   if (to.scheme == "https") return absl::OkStatus();

@@ -26,11 +26,14 @@ StatusOr<Url> ParseUrl(const std::string& text);
 // `location` as a server at `base` gave it: absolute or relative.
 StatusOr<Url> ResolveUrl(const Url& base, const std::string& location);
 
+// `text` without what may be a secret in it: a user and password, and the query, where storage keeps its signatures.
+std::string UrlForMessage(std::string_view text);
+
 // `text` made safe for a query's value.
 std::string EscapeQuery(std::string_view text);
 
-// OK if a server at `from` may send its client on to `to`: https anywhere but to link-local addresses, where clouds
-// keep their machines' secrets; plain HTTP only from loopback to loopback. PERMISSION_DENIED says why not.
+// OK if a server at `from` may send its client on to `to`: to itself; https anywhere but to link-local addresses, where
+// clouds keep their machines' secrets; plain HTTP only from loopback to loopback. PERMISSION_DENIED says why not.
 Status CheckFollow(const Url& from, const Url& to);
 
 }  // namespace husk::images

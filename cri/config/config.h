@@ -47,6 +47,7 @@ struct Config {
 
   std::uint32_t parallel_layers = 3;
   std::vector<std::string> pinned_images;
+  std::string registry_hosts = "/etc/husk/certs.d";
 
   CgroupDriver cgroup_driver = CgroupDriver::kCgroupfs;
   std::string cgroup_root = "/husk";

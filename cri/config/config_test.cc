@@ -106,6 +106,7 @@ TEST(Config, ErrorsNameThePlaceAndWhatWouldBeRight) {
       {"version: 1\nvm: {default_memory: 1Mi}\n", "f:2:22: ", "at least 128Mi"},
       {"version: 1\nvm: {maximum_memory: 99999999Ti}\n", "f:2:22: ", "a size such as"},
       {"version: 1\nvm: {accelerator: hvf}\n", "f:2:19: ", "one of auto, kvm, tcg, not \"hvf\""},
+      {"version: 1\nimages: {registry_hosts: certs.d}\n", "f:2:26: ", "an absolute path"},
       {"version: 1\nnetwork: {cni_plugin_directories: /opt}\n", "f:2:35: ", "a list of absolute paths"},
       {"version: 1\nnetwork: {cni_plugin_directories: [opt]}\n", "f:2:35: ", "an absolute path"},
       {"version: 1\nimages: {pinned: app}\n", "f:2:18: ", "a list of image references"},

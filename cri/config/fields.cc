@@ -267,6 +267,7 @@ std::vector<ConfigField> MakeFields() {
                   [](Config& config) -> std::uint32_t& { return config.parallel_layers; }),
       ListField("images.pinned", "image references; one may end with * for all that begin so", true, CheckPinned,
                 [](Config& config) -> std::vector<std::string>& { return config.pinned_images; }),
+      OptionalPathField("images.registry_hosts", text(&Config::registry_hosts)),
       ChoiceField<CgroupDriver>("cgroup.driver",
                                 {{"cgroupfs", CgroupDriver::kCgroupfs}, {"systemd", CgroupDriver::kSystemd}},
                                 [](Config& config) -> CgroupDriver& { return config.cgroup_driver; }),

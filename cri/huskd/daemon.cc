@@ -159,7 +159,8 @@ class Daemon {
     HUSK_ASSIGN_OR_RETURN_DOING(images_,
                                 images::NewImageService({.directory = config_.root + "/images",
                                                          .parallel_layers = config_.parallel_layers,
-                                                         .pinned = config_.pinned_images}),
+                                                         .pinned = config_.pinned_images,
+                                                         .registry_hosts = config_.registry_hosts}),
                                 "open the images below " + config_.root);
     HUSK_ASSIGN_OR_RETURN_DOING(
         network_,
