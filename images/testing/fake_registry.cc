@@ -18,24 +18,6 @@
 namespace husk::images::testing {
 namespace {
 
-void SendAll(int fd, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t sent = send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (sent <= 0) return;
-    bytes.remove_prefix(static_cast<std::size_t>(sent));
-  }
-}
-
-// Empty when the peer is gone or `stop` is readable.
-std::string Receive(int fd, int stop) {
-  pollfd fds[] = {{fd, POLLIN, 0}, {stop, POLLIN, 0}};
-  if (poll(fds, 2, -1) <= 0 || fds[1].revents != 0) return "";
-  std::string bytes(65536, '\0');
-  const ssize_t count = recv(fd, bytes.data(), bytes.size(), 0);
-  bytes.resize(count > 0 ? static_cast<std::size_t>(count) : 0);
-  return bytes;
-}
-
 FakeRequest ParseHead(const std::string& head) {
   FakeRequest request;
   std::stringstream lines(head);
@@ -51,8 +33,9 @@ FakeRequest ParseHead(const std::string& head) {
 
 }  // namespace
 
-FakeRegistry::FakeRegistry(Handler handler)
+FakeRegistry::FakeRegistry(Handler handler, std::optional<FakeTls> tls)
     : handler_(std::move(handler)),
+      tls_(std::move(tls)),
       listener_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)),
       stop_(eventfd(0, EFD_CLOEXEC)) {
   sockaddr_in address{};
@@ -95,40 +78,76 @@ void FakeRegistry::Accept() {
     pollfd fds[] = {{listener_.get(), POLLIN, 0}, {stop_.get(), POLLIN, 0}};
     if (poll(fds, 2, -1) <= 0 || fds[1].revents != 0) return;
     const int fd = accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC);
-    if (fd >= 0) connections.emplace_back([this, fd] { Serve(fd); });
+    const int number = static_cast<int>(connections.size()) + 1;
+    if (fd >= 0) connections.emplace_back([this, fd, number] { Serve(fd, number); });
   }
 }
 
-void FakeRegistry::Serve(int fd) {
-  const UniqueFd connection(fd);
+void FakeRegistry::Serve(int fd, int number) {
+  Connection connection(UniqueFd(fd), stop_.get(), tls_);
+  const std::string client_name = connection.client_name();
   std::string bytes;
+  while (connection.ok()) {
+    FakeRequest request;
+    if (!ReceiveRequest(connection, bytes, request)) return;
+    request.connection = number;
+    request.client_name = client_name;
+    {
+      const MutexLock lock(mutex_);
+      requests_.push_back(request);
+    }
+    if (!Answer(connection, handler_(request))) return;
+  }
+}
+
+bool FakeRegistry::ReceiveRequest(Connection& connection, std::string& bytes, FakeRequest& request) {
   std::size_t end = std::string::npos;
   while ((end = bytes.find("\r\n\r\n")) == std::string::npos) {
-    const std::string more = Receive(fd, stop_.get());
-    if (more.empty()) return;
+    const std::string more = connection.Receive();
+    if (more.empty()) return false;
     bytes += more;
   }
-  FakeRequest request = ParseHead(bytes.substr(0, end));
-  request.body = bytes.substr(end + 4);
-  const auto length = request.headers.find("content-length");
-  while (length != request.headers.end() && request.body.size() < std::stoul(length->second)) {
-    const std::string more = Receive(fd, stop_.get());
-    if (more.empty()) return;
-    request.body += more;
+  request = ParseHead(bytes.substr(0, end));
+  bytes.erase(0, end + 4);
+  const auto header = request.headers.find("content-length");
+  const std::size_t length = header == request.headers.end() ? 0 : std::stoul(header->second);
+  while (bytes.size() < length) {
+    const std::string more = connection.Receive();
+    if (more.empty()) return false;
+    bytes += more;
   }
-  {
-    const MutexLock lock(mutex_);
-    requests_.push_back(request);
+  request.body = bytes.substr(0, length);
+  bytes.erase(0, length);
+  return true;
+}
+
+bool FakeRegistry::Answer(Connection& connection, const FakeResponse& response) {
+  if (response.silent) {
+    connection.Receive();
+    return false;
   }
-  const FakeResponse response = handler_(request);
-  std::string head =
-      Concat("HTTP/1.1 ", response.status, " x\r\nConnection: close\r\nContent-Length: ", response.body.size(), "\r\n");
+  std::string head = Concat("HTTP/1.1 ", response.status, " x\r\n");
+  if (!response.endless) head += Concat("Content-Length: ", response.body.size(), "\r\n");
   for (const std::string& header : response.headers) head += header + "\r\n";
-  SendAll(fd, head + "\r\n");
-  SendAll(fd, std::string_view(response.body).substr(0, response.cut_at));
-  // A close with unread data would reset the connection; the peer closes when it has all.
-  shutdown(fd, SHUT_WR);
-  if (response.cut_at == std::string::npos) Receive(fd, stop_.get());
+  head += "\r\n";
+  const std::string_view body = std::string_view(response.body).substr(0, response.cut_at);
+  if (response.milliseconds_per_byte != 0) {
+    for (const char byte : head + std::string(body)) {
+      if (!connection.Send({&byte, 1}) || !connection.Sleep(response.milliseconds_per_byte)) return false;
+    }
+    return true;
+  }
+  connection.Send(head);
+  connection.Send(body);
+  while (response.endless && connection.Send(response.body)) continue;
+  if (response.reset) {
+    // What was sent would be lost with a reset that comes too soon.
+    constexpr int kDelivered = 50;
+    static_cast<void>(connection.Sleep(kDelivered));
+    connection.Reset();
+  }
+  if (response.cut_at != std::string::npos) connection.EndSending();
+  return response.cut_at == std::string::npos && connection.ok();
 }
 
 void FakeImage::AddLayer(const std::string& archive, const std::string& compression) {

@@ -6,12 +6,14 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "agent/common/mutex.h"
 #include "agent/common/unique_fd.h"
+#include "images/testing/connection.h"
 
 namespace husk::images::testing {
 
@@ -20,6 +22,8 @@ struct FakeRequest {
   std::string target;                          // path and query
   std::map<std::string, std::string> headers;  // names in lower case
   std::string body;
+  int connection = 0;       // counts from 1
+  std::string client_name;  // of the certificate that the client has shown
 };
 
 struct FakeResponse {
@@ -28,13 +32,19 @@ struct FakeResponse {
   std::string body;
   // Sends so many bytes of the body, though Content-Length promises all, and closes the connection.
   std::size_t cut_at = std::string::npos;
+  bool reset = false;    // closes with a reset instead of an end
+  bool endless = false;  // the body again and again, without a Content-Length
+  bool silent = false;   // not a byte
+  // Not 0: one byte at a time, headers and body, with such a pause after each.
+  int milliseconds_per_byte = 0;
 };
 
-// Every connection has a thread of its own and carries one request. The handler is called from those threads.
+// Every connection has a thread of its own. It stays open for further requests, unless the answer was to be cut. The
+// handler is called from those threads.
 class FakeRegistry {
  public:
   using Handler = std::function<FakeResponse(const FakeRequest&)>;
-  explicit FakeRegistry(Handler handler);
+  explicit FakeRegistry(Handler handler, std::optional<FakeTls> tls = std::nullopt);
   ~FakeRegistry();
   FakeRegistry(const FakeRegistry&) = delete;
   FakeRegistry& operator=(const FakeRegistry&) = delete;
@@ -48,9 +58,13 @@ class FakeRegistry {
 
  private:
   void Accept();
-  void Serve(int fd);
+  void Serve(int fd, int number);
+  bool ReceiveRequest(Connection& connection, std::string& bytes, FakeRequest& request);
+  // True if the connection may carry another request.
+  static bool Answer(Connection& connection, const FakeResponse& response);
 
   const Handler handler_;
+  const std::optional<FakeTls> tls_;
   UniqueFd listener_;
   UniqueFd stop_;
   std::uint16_t port_ = 0;
