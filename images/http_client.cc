@@ -60,18 +60,21 @@ void UseTls(CURL* easy, const TlsSettings& tls, bool with_identity) {
     curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &blob);
     curl_easy_setopt(easy, CURLOPT_CAPATH, "/etc/ssl/certs");
   }
-  if (tls.clients.empty()) return;
-  if (!with_identity) {
-    // libcurl would reuse a connection on which a certificate was shown, and the other way round.
-    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
-    curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
-    return;
-  }
+  if (tls.clients.empty() || !with_identity) return;
   curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION,
                    static_cast<curl_ssl_ctx_callback>([](CURL*, void* context, void* data) {
                      return OfferClientCertificates(context, data) ? CURLE_OK : CURLE_SSL_CERTPROBLEM;
                    }));
   curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, const_cast<TlsSettings*>(&tls));  // only read
+}
+
+std::string IdentityOf(const HttpRequest& request, bool with_identity) {
+  std::string identity;
+  if (request.tls == nullptr || !with_identity) return identity;
+  for (const ClientCertificate& client : request.tls->clients) {
+    identity += Concat(client.certificate, "\n", client.key, "\n");
+  }
+  return identity;
 }
 
 bool IsWorthRetrying(CURLcode code) {
@@ -96,8 +99,18 @@ bool IsWorthRetrying(CURLcode code) {
 }  // namespace
 
 struct HttpClient::Handles {
-  CURLM* multi = nullptr;
-  CURL* easy = nullptr;
+  CURLM* multi = curl_multi_init();
+  CURL* easy = curl_easy_init();
+  // The client certificates that may have been shown on the connections.
+  std::string identity;
+
+  Handles() = default;
+  Handles(const Handles&) = delete;
+  Handles& operator=(const Handles&) = delete;
+  ~Handles() {
+    if (easy != nullptr) curl_easy_cleanup(easy);
+    if (multi != nullptr) curl_multi_cleanup(multi);
+  }
 };
 
 struct HttpClient::Transfer {
@@ -149,16 +162,14 @@ std::size_t HttpClient::Transfer::OnBody(char* data, std::size_t size, std::size
   return bytes.size();
 }
 
-HttpClient::HttpClient() : handles_(std::make_unique<Handles>()) {
+HttpClient::HttpClient() {
   // Thread safe in this libcurl, and counted.
   curl_global_init(CURL_GLOBAL_DEFAULT);
-  handles_->multi = curl_multi_init();
-  handles_->easy = curl_easy_init();
+  handles_ = std::make_unique<Handles>();
 }
 
 HttpClient::~HttpClient() {
-  if (handles_->easy != nullptr) curl_easy_cleanup(handles_->easy);
-  if (handles_->multi != nullptr) curl_multi_cleanup(handles_->multi);
+  handles_.reset();
   curl_global_cleanup();
 }
 
@@ -190,6 +201,11 @@ StatusOr<HttpResponse> HttpClient::Do(const Context& context, const HttpRequest&
 StatusOr<HttpResponse> HttpClient::Exchange(const Context& context, const HttpRequest& request, bool with_identity,
                                             const BodySink& sink) {
   HUSK_RETURN_IF_ERROR(context.Check());
+  if (std::string identity = IdentityOf(request, with_identity); identity != handles_->identity) {
+    // libcurl does not tell connections and sessions apart by a certificate that its callback has shown.
+    handles_ = std::make_unique<Handles>();
+    handles_->identity = std::move(identity);
+  }
   if (handles_->easy == nullptr || handles_->multi == nullptr)
     return absl::ResourceExhaustedError("no memory for libcurl");
   HUSK_ASSIGN_OR_RETURN(const Url url, ParseUrl(request.url));
