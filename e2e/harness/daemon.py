@@ -110,6 +110,7 @@ class Huskd:
         self.logs = self.root / "logs"
         self.logs.mkdir()
         self.socket = self.state / "husk.sock"
+        self.registry_hosts = self.root / "certs.d"
         self.run_state = self.state / "s"
         self.log_path = self.root / "huskd.log"
         self.bridge = f"husk-e2e{number}"
@@ -131,6 +132,7 @@ class Huskd:
             "vm": {"first_user": self.users.start, "user_count": len(self.users)},
             "network": {"cni_configuration_directory": str(network), "default_bridge": self.bridge,
                         "default_subnet": f"10.214.{number}.0/24"},
+            "images": {"registry_hosts": str(self.registry_hosts)},
             "cgroup": {"root": self.cgroup_root},
         }
         for section, values in more.items():

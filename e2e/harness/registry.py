@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 
+import yaml
+
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "deploy"))
 
 import sample_image  # noqa: E402  (deploy/ is no package)
@@ -26,20 +28,23 @@ class RegistryServer:
         self.address = f"127.0.0.1:{free_port()}"
         self.log_path = self.directory / "registry.log"
         config = self.directory / "config.yml"
-        config.write_text(
-            "version: 0.1\n"
-            "log: {level: warn}\n"
-            f"storage: {{filesystem: {{rootdirectory: {self.directory}/data}}, delete: {{enabled: true}}}}\n"
-            f"http: {{addr: '{self.address}'}}\n")
+        config.write_text(yaml.safe_dump(self.configuration()))
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(["docker-registry", "serve", str(config)], stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, start_new_session=True)
         self.client = sample_image.Registry(self.address)
         try:
-            self.client.wait_until_ready()
+            self.wait_until_ready()
         except OSError as error:
             self.stop()
             raise RuntimeError(f"docker-registry did not start: {self.log_path.read_text()}") from error
+
+    def configuration(self):
+        return {"version": "0.1", "log": {"level": "warn"}, "http": {"addr": self.address},
+                "storage": {"filesystem": {"rootdirectory": f"{self.directory}/data"}, "delete": {"enabled": True}}}
+
+    def wait_until_ready(self):
+        self.client.wait_until_ready()
 
     def push(self, repository, tag="latest", layers=None, **run_config):
         """Pushes an image (by default the sample one) and returns its reference. run_config: Cmd=[...], User="..."."""
