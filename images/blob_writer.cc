@@ -3,9 +3,11 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "images/layer_index.h"
+#include "images/limits.h"
 #include "images/text.h"
 
 namespace husk::images {
@@ -13,8 +15,6 @@ namespace {
 
 constexpr std::size_t kBufferSize = std::size_t{1} << 20;
 constexpr std::uint64_t kWritebackChunk = std::uint64_t{16} << 20;
-// EROFS has 32-bit block numbers: 16 TiB for an image. A quarter of that for one layer leaves room for others.
-constexpr std::uint64_t kMaximumBlob = std::uint64_t{4} << 40;
 
 }  // namespace
 
@@ -30,7 +30,11 @@ StatusOr<std::uint64_t> BlobWriter::BeginFile(std::uint64_t size) {
 }
 
 Status BlobWriter::Write(std::uint64_t offset, std::string_view data) {
+  if (data.empty()) return absl::OkStatus();
   const std::uint64_t position = file_start_ + offset;
+  const std::uint64_t first_block = std::max(position / kBlockSize * kBlockSize, stored_end_);
+  stored_end_ = RoundUpToBlock(position + data.size());
+  stored_ += stored_end_ - std::min(first_block, stored_end_);
   const std::uint64_t buffer_end = buffer_start_ + buffer_.size();
   if (position - buffer_end < kBlockSize) {
     buffer_.append(position - buffer_end, '\0');

@@ -22,6 +22,8 @@ class BlobWriter {
   Status Write(std::uint64_t offset, std::string_view data);
   // Everything written, padded to whole blocks. Returns the blob's length.
   StatusOr<std::uint64_t> Finish();
+  // Bytes of the blocks that data was written to, holes left out.
+  [[nodiscard]] std::uint64_t stored_bytes() const { return stored_; }
 
  private:
   Status Flush();
@@ -30,7 +32,9 @@ class BlobWriter {
   std::uint64_t file_start_ = 0;
   std::uint64_t end_ = 0;  // of the files so far, a multiple of the block size
   std::string buffer_;
-  std::uint64_t buffer_start_ = 0;    // in the blob
+  std::uint64_t buffer_start_ = 0;  // in the blob
+  std::uint64_t stored_ = 0;
+  std::uint64_t stored_end_ = 0;      // of the last block that is counted
   std::uint64_t writeback_from_ = 0;  // the kernel has been told to write what is before this
 };
 

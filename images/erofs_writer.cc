@@ -11,6 +11,7 @@
 #include "images/byte_codec.h"
 #include "images/digest.h"
 #include "images/layer_index.h"
+#include "images/limits.h"
 #include "images/text.h"
 
 namespace husk::images {
@@ -102,7 +103,7 @@ class ErofsWriter {
   // Where an inode and what belongs to it go.
   struct Placement {
     std::uint64_t offset = 0;        // of the inode, bytes; 0: not placed yet
-    std::string attributes;          // encoded
+    std::uint32_t attributes = 0;    // bytes, encoded
     std::uint64_t content_size = 0;  // directories and symlinks
     bool is_inline = false;          // the last part of the content follows the inode
     std::uint64_t blocks_at = 0;     // first block of the content that is not inline
@@ -202,8 +203,8 @@ std::string ErofsWriter::DirectoryContent(InodeId directory) const {
 void ErofsWriter::Place(InodeId id, std::uint64_t& end) {
   const TreeInode& inode = tree_.inode(id);
   Placement& placement = placed_[id];
-  placement.attributes = EncodeAttributes(inode.attributes);
-  const std::uint64_t header = kInodeSize + placement.attributes.size();
+  placement.attributes = static_cast<std::uint32_t>(EncodeAttributes(inode.attributes).size());
+  const std::uint64_t header = kInodeSize + placement.attributes;
   if (inode.IsDirectory()) placement.content_size = DirectorySize(Entries(id));
   if (inode.IsSymlink()) placement.content_size = inode.symlink_target.size();
   const std::uint64_t tail = placement.content_size % kBlockSize;
@@ -229,8 +230,7 @@ Status ErofsWriter::PlaceAll() {
     end = placement.blocks_at + in_blocks;
   }
   const std::uint64_t length = RoundUpToBlock(end);
-  constexpr std::uint64_t kMaximumMetadata = std::uint64_t{4} << 30;
-  if (length > kMaximumMetadata) return absl::ResourceExhaustedError("the image's metadata exceed 4 GiB");
+  if (length > kMaximumErofsMetadata) return absl::ResourceExhaustedError("the image's metadata exceed 2 GiB");
   total_blocks_ = length / kBlockSize;
   for (const std::uint64_t blob : blob_lengths_) {
     part_blocks_.push_back(total_blocks_);
@@ -265,7 +265,7 @@ Status ErofsWriter::WriteInode(InodeId id) {
   std::string content;
   if (inode.IsDirectory()) content = DirectoryContent(id);
   if (inode.IsSymlink()) content = inode.symlink_target;
-  const std::size_t attributes = placement.attributes.size();
+  const std::size_t attributes = placement.attributes;
   std::string bytes;
   PutNumber(static_cast<std::uint16_t>(kExtended | (placement.is_inline ? kFlatInline : kFlatPlain)), bytes);
   PutNumber(
@@ -282,7 +282,7 @@ Status ErofsWriter::WriteInode(InodeId id) {
   PutNumber(inode.mtime_nanoseconds, bytes);
   PutNumber(inode.IsDirectory() ? 2 + placement.subdirectories : inode.links, bytes);
   bytes.resize(kInodeSize, '\0');
-  bytes += placement.attributes;
+  bytes += EncodeAttributes(inode.attributes);
   const std::uint64_t tail = placement.is_inline ? content.size() % kBlockSize : 0;
   bytes += std::string_view(content).substr(content.size() - tail);
   PutAt(placement.offset, bytes);

@@ -17,7 +17,7 @@ constexpr std::string_view kOpaqueMarker = ".wh..wh..opq";
 constexpr int kMaximumSymlinks = 40;
 
 Status Refuse(std::string_view path, std::string_view fault) {
-  return absl::InvalidArgumentError(Concat("the layer's entry \"", Printable(path), "\": ", fault));
+  return absl::InvalidArgumentError(Concat("the layer's entry \"", Excerpt(path), "\": ", fault));
 }
 
 struct SplitPath {
@@ -52,7 +52,7 @@ std::uint32_t FileTypeBits(EntryType type) {
 
 }  // namespace
 
-ImageTree::ImageTree() {
+ImageTree::ImageTree(const MergeLimits& limits) : limits_(limits) {
   inodes_.emplace_back();
   inodes_[kRootInode].links = 1;
 }
@@ -64,7 +64,22 @@ Status ImageTree::ApplyLayer(LayerIndexReader index, std::uint32_t part) {
     HUSK_ASSIGN_OR_RETURN(const bool more, index.Next(entry));
     if (!more) return absl::OkStatus();
     HUSK_RETURN_IF_ERROR(ApplyEntry(entry, part));
+    HUSK_RETURN_IF_ERROR_DOING(CheckLimits(), Concat("the layer's entry \"", Excerpt(entry.file.path), "\""));
   }
+}
+
+Status ImageTree::CheckLimits() const {
+  if (names_ > limits_.names) {
+    return absl::ResourceExhaustedError(Concat("the image has more than ", limits_.names, " files"));
+  }
+  if (text_bytes_ > limits_.text_bytes) {
+    return absl::ResourceExhaustedError(
+        Concat("the image's names and attributes exceed ", limits_.text_bytes, " bytes"));
+  }
+  if (steps_ > limits_.steps || path_bytes_ > limits_.path_bytes) {
+    return absl::ResourceExhaustedError("the image's paths, symlinks and whiteouts take too long to follow");
+  }
+  return absl::OkStatus();
 }
 
 Status ImageTree::ApplyEntry(const LayerEntry& entry, std::uint32_t part) {
@@ -79,7 +94,7 @@ Status ImageTree::ApplyEntry(const LayerEntry& entry, std::uint32_t part) {
   if (split.name.starts_with(kWhiteoutPrefix)) return ApplyWhiteout(file.path, split.parent, split.name);
 
   HUSK_ASSIGN_OR_RETURN_DOING(const InodeId parent, ResolveDirectory(split.parent, Missing::kCreate),
-                              Concat("the layer's entry \"", Printable(file.path), "\""));
+                              Concat("the layer's entry \"", Excerpt(file.path), "\""));
   const std::string name(split.name);
   InodeId linked = 0;
   if (file.type == EntryType::kHardLink) {
@@ -103,16 +118,25 @@ Status ImageTree::ApplyEntry(const LayerEntry& entry, std::uint32_t part) {
     Link(parent, name, linked);
     return absl::OkStatus();
   }
-  const InodeId id = file.type == EntryType::kDirectory ? MakeDirectory(parent, name) : NewInode();
+  InodeId id = 0;
+  if (file.type == EntryType::kDirectory) {
+    HUSK_ASSIGN_OR_RETURN_DOING(id, MakeDirectory(parent, name),
+                                Concat("the layer's entry \"", Excerpt(file.path), "\""));
+  } else {
+    id = NewInode();
+    Link(parent, name, id);
+  }
   TreeInode& inode = inodes_[id];
   SetAttributes(file, inode);
-  if (file.type != EntryType::kDirectory) Link(parent, name, id);
   inode.device_major = file.device_major;
   inode.device_minor = file.device_minor;
   inode.size = file.size;
   inode.part = part;
   inode.data_offset = entry.data_offset;
-  if (file.type == EntryType::kSymlink) inode.symlink_target = file.link_target;
+  if (file.type == EntryType::kSymlink) {
+    inode.symlink_target = file.link_target;
+    text_bytes_ += file.link_target.size();
+  }
   return absl::OkStatus();
 }
 
@@ -125,7 +149,7 @@ Status ImageTree::ApplyWhiteout(std::string_view path, std::string_view parent, 
   const StatusOr<InodeId> directory = ResolveDirectory(parent, opaque ? Missing::kCreate : Missing::kStop);
   // Nothing to hide where there is nothing.
   if (absl::IsNotFound(directory.status())) return absl::OkStatus();
-  if (!directory.ok()) return Annotate(directory.status(), Concat("whiteout \"", Printable(path), "\""));
+  if (!directory.ok()) return Annotate(directory.status(), Concat("whiteout \"", Excerpt(path), "\""));
   if (opaque) {
     RemoveLower(*directory);
     return absl::OkStatus();
@@ -144,7 +168,7 @@ Status ImageTree::ApplyWhiteout(std::string_view path, std::string_view parent, 
 StatusOr<InodeId> ImageTree::ResolveHardLink(const TarEntry& file) {
   const SplitPath split = Split(file.link_target);
   const auto refuse = [&file](std::string_view fault) {
-    return Refuse(file.path, Concat("its hard link target \"", Printable(file.link_target), "\" ", fault));
+    return Refuse(file.path, Concat("its hard link target \"", Excerpt(file.link_target), "\" ", fault));
   };
   const StatusOr<InodeId> parent = ResolveDirectory(split.parent, Missing::kStop);
   if (!parent.ok()) return refuse("does not exist");
@@ -159,7 +183,8 @@ StatusOr<InodeId> ImageTree::ResolveHardLink(const TarEntry& file) {
 StatusOr<InodeId> ImageTree::ResolveDirectory(std::string_view path, Missing missing) {
   // Names still to be walked, the next one last.
   std::vector<std::string> names;
-  const auto push = [&names](std::string_view more) {
+  const auto push = [&](std::string_view more) {
+    path_bytes_ += more.size();
     const std::vector<std::string_view> parts = SplitNonEmpty(more, '/');
     names.insert(names.end(), parts.rbegin(), parts.rend());
   };
@@ -169,6 +194,7 @@ StatusOr<InodeId> ImageTree::ResolveDirectory(std::string_view path, Missing mis
   while (!names.empty()) {
     const std::string name = std::move(names.back());
     names.pop_back();
+    ++steps_;
     if (name == ".") continue;
     if (name == "..") {
       current = inodes_[current].parent;
@@ -178,7 +204,7 @@ StatusOr<InodeId> ImageTree::ResolveDirectory(std::string_view path, Missing mis
     if (child == inodes_[current].children.end()) {
       if (missing == Missing::kStop) return absl::NotFoundError("no such directory");
       if (name.size() > kMaximumName) return absl::InvalidArgumentError("a name is longer than 255 bytes");
-      current = MakeDirectory(current, name);
+      HUSK_ASSIGN_OR_RETURN(current, MakeDirectory(current, name));
       continue;
     }
     const TreeInode& inode = inodes_[child->second.inode];
@@ -202,9 +228,14 @@ InodeId ImageTree::NewInode() {
   return static_cast<InodeId>(inodes_.size() - 1);
 }
 
-InodeId ImageTree::MakeDirectory(InodeId parent, const std::string& name) {
+StatusOr<InodeId> ImageTree::MakeDirectory(InodeId parent, const std::string& name) {
+  const std::uint32_t depth = inodes_[parent].depth + 1;
+  if (depth > limits_.depth) {
+    return absl::ResourceExhaustedError(Concat("more than ", limits_.depth, " directories within each other"));
+  }
   const InodeId id = NewInode();
   inodes_[id].parent = parent;
+  inodes_[id].depth = depth;
   Link(parent, name, id);
   return id;
 }
@@ -216,11 +247,15 @@ void ImageTree::SetAttributes(const TarEntry& file, TreeInode& inode) {
   inode.mtime = file.mtime;
   inode.mtime_nanoseconds = file.mtime_nanoseconds;
   inode.attributes = file.attributes;
+  for (const ExtendedAttribute& attribute : file.attributes)
+    text_bytes_ += attribute.name.size() + attribute.value.size();
 }
 
 void ImageTree::Link(InodeId parent, const std::string& name, InodeId inode) {
   inodes_[parent].children[name] = {inode, layer_};
   ++inodes_[inode].links;
+  ++names_;
+  text_bytes_ += name.size();
 }
 
 void ImageTree::Remove(InodeId parent, const std::string& name) {
@@ -251,7 +286,9 @@ void ImageTree::RemoveLower(InodeId directory) {
       visits.back().children_done = true;
       const InodeId current = visits.back().directory;
       std::vector<std::string> lower_files;
+      ++steps_;
       for (const auto& [name, child] : inodes_[current].children) {
+        ++steps_;
         if (inodes_[child.inode].IsDirectory()) {
           visits.push_back({child.inode, current, name, false});
         } else if (child.layer < layer_) {

@@ -13,6 +13,7 @@
 
 #include "agent/common/status.h"
 #include "images/layer_index.h"
+#include "images/limits.h"
 #include "images/tar_entry.h"
 
 namespace husk::images {
@@ -39,6 +40,7 @@ struct TreeInode {
   std::string symlink_target;
   std::vector<ExtendedAttribute> attributes;
   InodeId parent = kRootInode;            // directories
+  std::uint32_t depth = 0;                // directories: 0 for the root
   std::map<std::string, Child> children;  // directories, in byte order
   std::uint32_t links = 0;                // names it has in the tree; the root has one
 
@@ -50,9 +52,10 @@ struct TreeInode {
 // within the tree, whose root is its own parent. No recursion. Not thread safe.
 class ImageTree {
  public:
-  ImageTree();
+  explicit ImageTree(const MergeLimits& limits = {});
 
-  // `part` is stored in the regular files of this layer. INVALID_ARGUMENT that names the entry if it cannot be applied.
+  // `part` is stored in the regular files of this layer. INVALID_ARGUMENT that names the entry if it cannot be applied,
+  // RESOURCE_EXHAUSTED if the image exceeds limits.h, DATA_LOSS if the index is damaged. The tree is of no use then.
   Status ApplyLayer(LayerIndexReader index, std::uint32_t part);
 
   [[nodiscard]] const TreeInode& inode(InodeId id) const { return inodes_[id]; }
@@ -63,12 +66,14 @@ class ImageTree {
   enum class Missing { kCreate, kStop };
 
   Status ApplyEntry(const LayerEntry& entry, std::uint32_t part);
+  Status CheckLimits() const;
   Status ApplyWhiteout(std::string_view path, std::string_view parent, std::string_view name);
   StatusOr<InodeId> ResolveHardLink(const TarEntry& file);
   // The directory that `path` names. kStop: NOT_FOUND if there is none.
   StatusOr<InodeId> ResolveDirectory(std::string_view path, Missing missing);
   InodeId NewInode();
-  InodeId MakeDirectory(InodeId parent, const std::string& name);
+  // RESOURCE_EXHAUSTED if it would lie too deep.
+  StatusOr<InodeId> MakeDirectory(InodeId parent, const std::string& name);
   void SetAttributes(const TarEntry& file, TreeInode& inode);
   void Link(InodeId parent, const std::string& name, InodeId inode);
   // Takes a name away with everything below it.
@@ -76,8 +81,14 @@ class ImageTree {
   // Takes away what layers below the current one put under `directory`.
   void RemoveLower(InodeId directory);
 
+  const MergeLimits limits_;
   std::deque<TreeInode> inodes_;
   std::uint32_t layer_ = 0;
+  // What has been spent of them. What is removed again counts too, so that layers cannot take turns.
+  std::uint64_t names_ = 0;
+  std::uint64_t text_bytes_ = 0;
+  std::uint64_t steps_ = 0;
+  std::uint64_t path_bytes_ = 0;
 };
 
 }  // namespace husk::images

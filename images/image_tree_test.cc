@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <fstream>
 #include <set>
 #include <string>
 #include <vector>
@@ -13,6 +12,7 @@
 #include "images/layer_unpacker.h"
 #include "images/testing/archive.h"
 #include "images/testing/disk_check.h"
+#include "images/testing/merged_layers.h"
 #include "images/text.h"
 
 namespace husk::images {
@@ -24,87 +24,10 @@ using ::testing::ElementsAre;
 using testing::File;
 using testing::HardLink;
 using ::testing::HasSubstr;
+using testing::Layers;
 using testing::MakeTar;
 using testing::Symlink;
-using testing::TemporaryDirectory;
-using Layers = std::vector<std::vector<ArchiveEntry>>;
-
-// Layers taken apart into blobs below a directory, and merged.
-class Merged {
- public:
-  explicit Merged(const Layers& layers) {
-    for (const auto& entries : layers) {
-      if (status.ok()) status = Add(MakeTar(entries));
-    }
-  }
-
-  // "/a=b" for a file with the data "b", "/d/" for a directory, "/l->t" for a symlink.
-  std::vector<std::string> List() const {
-    std::vector<std::string> lines;
-    std::vector<std::pair<std::string, InodeId>> left = {{"", kRootInode}};
-    while (!left.empty()) {
-      const auto [path, id] = left.back();
-      left.pop_back();
-      for (const auto& [name, child] : tree.inode(id).children) {
-        const TreeInode& inode = tree.inode(child.inode);
-        const std::string child_path = path + "/" + name;
-        if (inode.IsDirectory()) {
-          lines.push_back(child_path + "/");
-          left.emplace_back(child_path, child.inode);
-        } else if (inode.IsSymlink()) {
-          lines.push_back(child_path + "->" + inode.symlink_target);
-        } else {
-          lines.push_back(child_path + "=" + Data(inode));
-        }
-      }
-    }
-    std::sort(lines.begin(), lines.end());
-    return lines;
-  }
-
-  // Writes the whole disk.
-  Status WriteDisk(const std::string& path) const {
-    HUSK_ASSIGN_OR_RETURN(const std::string metadata, WriteErofsMetadata(tree, lengths, "test"));
-    std::ofstream(directory.path() + "/metadata", std::ios::binary) << metadata;
-    std::vector<DiskPart> parts = {{directory.path() + "/metadata", metadata.size()}};
-    for (std::size_t i = 0; i < lengths.size(); ++i) parts.push_back({Blob(i), lengths[i]});
-    return testing::Concatenate(parts, path);
-  }
-
-  TemporaryDirectory directory;
-  ImageTree tree;
-  std::vector<std::uint64_t> lengths;
-  Status status;
-
- private:
-  std::string Blob(std::size_t part) const { return Concat(directory.path(), "/blob", part); }
-
-  Status Add(const std::string& archive) {
-    std::FILE* const file = std::fopen(Blob(lengths.size()).c_str(), "w+");
-    LayerBuilder builder(fileno(file));
-    TarReader reader(builder);
-    Status written = reader.Write(archive);
-    if (written.ok()) written = reader.Finish();
-    if (!written.ok()) {
-      std::fclose(file);
-      return written;
-    }
-    const StatusOr<std::string> index = builder.Finish();
-    std::fclose(file);
-    HUSK_RETURN_IF_ERROR(index.status());
-    HUSK_ASSIGN_OR_RETURN(const LayerIndexReader parsed, LayerIndexReader::Parse(*index));
-    lengths.push_back(parsed.blob_length());
-    return tree.ApplyLayer(parsed, static_cast<std::uint32_t>(lengths.size() - 1));
-  }
-
-  std::string Data(const TreeInode& inode) const {
-    std::ifstream file(Blob(inode.part), std::ios::binary);
-    file.seekg(static_cast<std::streamoff>(inode.data_offset));
-    std::string data(inode.size, '\0');
-    file.read(data.data(), static_cast<std::streamsize>(data.size()));
-    return data;
-  }
-};
+using Merged = testing::MergedLayers;
 
 std::vector<std::string> Merge(const Layers& layers) {
   const Merged merged(layers);

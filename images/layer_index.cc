@@ -1,5 +1,7 @@
 #include "images/layer_index.h"
 
+#include <algorithm>
+
 #include "images/digest.h"
 #include "images/text.h"
 
@@ -9,7 +11,32 @@ namespace {
 constexpr std::string_view kMagic = "HUSKLAYR";
 constexpr std::uint32_t kVersion = 1;
 constexpr std::size_t kDigestLength = 71;
-constexpr std::size_t kMaximumIndex = std::size_t{512} << 20;
+
+bool IsNormalPath(std::string_view path) {
+  if (path.size() > kMaximumPath || path.find('\0') != std::string_view::npos) return false;
+  while (!path.empty()) {
+    const std::size_t end = path.find('/');
+    const std::string_view name = path.substr(0, end);
+    if (name.empty() || name == "." || name == ".." || name.size() > kMaximumName) return false;
+    if (end == std::string_view::npos) return true;
+    path.remove_prefix(end + 1);
+    if (path.empty()) return false;
+  }
+  return true;
+}
+
+// What the readers of an index rely on.
+bool IsSound(const LayerEntry& entry) {
+  const TarEntry& file = entry.file;
+  if (file.type < EntryType::kRegular || file.type > EntryType::kFifo || file.mode > 07777) return false;
+  if (!IsNormalPath(file.path) || file.link_target.size() > kMaximumPath) return false;
+  if (file.type == EntryType::kHardLink && !IsNormalPath(file.link_target)) return false;
+  if (file.type != EntryType::kRegular && file.size > 0) return false;
+  if (file.mtime_nanoseconds >= 1'000'000'000) return false;
+  return std::all_of(file.attributes.begin(), file.attributes.end(), [](const ExtendedAttribute& attribute) {
+    return attribute.name.size() <= kMaximumName && attribute.value.size() <= kMaximumAttributeValue;
+  });
+}
 
 }  // namespace
 
@@ -33,9 +60,12 @@ Status LayerIndexWriter::Add(const LayerEntry& entry) {
     PutString(attribute.value, entries_);
   }
   ++count_;
-  if (entries_.size() <= kMaximumIndex) return absl::OkStatus();
+  if (count_ > limits_.entries) {
+    return absl::ResourceExhaustedError(Concat("the layer has more than ", limits_.entries, " entries"));
+  }
+  if (entries_.size() <= limits_.index_bytes) return absl::OkStatus();
   return absl::ResourceExhaustedError(
-      Concat("the layer's names and attributes exceed 512 MiB after ", count_, " entries"));
+      Concat("the layer's names and attributes exceed ", limits_.index_bytes, " bytes after ", count_, " entries"));
 }
 
 std::string LayerIndexWriter::Finish(std::uint64_t blob_length) {
@@ -92,6 +122,7 @@ StatusOr<bool> LayerIndexReader::Next(LayerEntry& entry) {
     file.attributes.push_back(std::move(attribute));
   }
   if (!reader_.ok()) return absl::DataLossError("a layer index is cut short");
+  if (!IsSound(entry)) return absl::DataLossError(Concat("a layer index has a malformed entry ", Excerpt(file.path)));
   return true;
 }
 

@@ -12,6 +12,7 @@
 
 #include "agent/common/status.h"
 #include "images/byte_codec.h"
+#include "images/limits.h"
 #include "images/tar_entry.h"
 
 namespace husk::images {
@@ -24,10 +25,6 @@ constexpr std::uint64_t RoundUpToBlock(std::uint64_t length) {
   return (length + kBlockSize - 1) / kBlockSize * kBlockSize;
 }
 
-// A layer's longest path, and longest symlink target, in bytes; its longest file name.
-inline constexpr std::size_t kMaximumPath = 4096;
-inline constexpr std::size_t kMaximumName = 255;
-
 struct LayerEntry {
   // path and hard link targets are normalised: "a/b/c", "" for the root, no "." and no "..".
   TarEntry file;
@@ -37,12 +34,14 @@ struct LayerEntry {
 // Not thread safe.
 class LayerIndexWriter {
  public:
-  // RESOURCE_EXHAUSTED when the index would become larger than any honest layer's.
+  explicit LayerIndexWriter(const LayerLimits& limits = {}) : limits_(limits) {}
+  // RESOURCE_EXHAUSTED when the layer has more than its limits allow.
   Status Add(const LayerEntry& entry);
   // Called once, last.
   std::string Finish(std::uint64_t blob_length);
 
  private:
+  const LayerLimits limits_;
   std::string entries_;
   std::uint64_t count_ = 0;
 };
@@ -54,7 +53,7 @@ class LayerIndexReader {
   static StatusOr<LayerIndexReader> Parse(std::string_view bytes);
 
   [[nodiscard]] std::uint64_t blob_length() const { return blob_length_; }
-  // False when there are no more.
+  // False when there are no more. DATA_LOSS for an entry that no LayerBuilder writes.
   StatusOr<bool> Next(LayerEntry& entry);
 
  private:

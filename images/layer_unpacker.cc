@@ -1,6 +1,7 @@
 #include "images/layer_unpacker.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -9,12 +10,8 @@
 namespace husk::images {
 namespace {
 
-// Longer values do not fit into EROFS; the kernel's own limit is a byte more.
-constexpr std::size_t kMaximumAttributeValue = 65535;
-
 Status Refuse(std::string_view path, std::string_view fault) {
-  constexpr std::size_t kShown = 200;
-  return absl::InvalidArgumentError(Concat("the layer's entry \"", Printable(path.substr(0, kShown)), "\": ", fault));
+  return absl::InvalidArgumentError(Concat("the layer's entry \"", Excerpt(path), "\": ", fault));
 }
 
 // Attributes by which overlayfs marks its own upper layers would act on the guest's overlay, of which the image is the
@@ -32,7 +29,8 @@ Status CheckAttributes(const TarEntry& entry) {
     const bool bad_name = attribute.name.size() > kMaximumName || attribute.name.find('\0') != std::string::npos;
     if (bad_name) return Refuse(entry.path, "the name of an extended attribute is malformed");
     if (attribute.value.size() > kMaximumAttributeValue) {
-      return Refuse(entry.path, Concat("the extended attribute ", attribute.name, " is longer than 65535 bytes"));
+      return Refuse(entry.path,
+                    Concat("the extended attribute ", Excerpt(attribute.name), " is longer than 65535 bytes"));
     }
     total += attribute.name.size() + attribute.value.size() + 8;
   }
@@ -40,6 +38,11 @@ Status CheckAttributes(const TarEntry& entry) {
   constexpr std::size_t kMaximumTotal = 65535 * 4;
   if (total > kMaximumTotal) return Refuse(entry.path, "its extended attributes exceed 256 KiB");
   return absl::OkStatus();
+}
+
+std::uint64_t MostInflated(std::uint64_t size, const LayerLimits& limits) {
+  const bool fits = size < std::numeric_limits<std::uint64_t>::max() / limits.inflation;
+  return fits ? std::max(limits.freely_inflated, size * limits.inflation) : std::numeric_limits<std::uint64_t>::max();
 }
 
 }  // namespace
@@ -62,7 +65,7 @@ Status LayerBuilder::OnEntry(TarEntry entry) {
   HUSK_ASSIGN_OR_RETURN(std::string path, NormalizeArchivePath(entry.path));
   if (entry.type == EntryType::kHardLink) {
     HUSK_ASSIGN_OR_RETURN_DOING(entry.link_target, NormalizeArchivePath(entry.link_target),
-                                Concat("hard link ", Printable(path)));
+                                Concat("hard link ", Excerpt(path)));
   }
   if (entry.type == EntryType::kSymlink) {
     const std::string& target = entry.link_target;
@@ -76,7 +79,8 @@ Status LayerBuilder::OnEntry(TarEntry entry) {
   LayerEntry indexed{.file = std::move(entry)};
   indexed.file.path = std::move(path);
   if (indexed.file.size > 0) {
-    HUSK_ASSIGN_OR_RETURN(indexed.data_offset, blob_.BeginFile(indexed.file.size));
+    HUSK_ASSIGN_OR_RETURN_DOING(indexed.data_offset, blob_.BeginFile(indexed.file.size),
+                                Concat("the layer's entry \"", Excerpt(indexed.file.path), "\""));
   }
   return index_.Add(indexed);
 }
@@ -90,10 +94,11 @@ StatusOr<std::string> LayerBuilder::Finish() {
   return index_.Finish(length);
 }
 
-LayerUnpacker::LayerUnpacker(const Context& context, Expected expected, int blob_fd)
+LayerUnpacker::LayerUnpacker(const Context& context, Expected expected, int blob_fd, const LayerLimits& limits)
     : context_(context),
       expected_(std::move(expected)),
-      builder_(blob_fd),
+      most_inflated_(MostInflated(expected_.size, limits)),
+      builder_(blob_fd, limits),
       tar_(builder_),
       decompressor_([this](std::string_view bytes) { return WriteArchive(bytes); }) {}
 
@@ -110,7 +115,12 @@ Status LayerUnpacker::WriteArchive(std::string_view bytes) {
   // Here rather than in Write: a few bytes on the wire may inflate to gigabytes.
   HUSK_RETURN_IF_ERROR(context_.Check());
   archive_hash_.Update(bytes);
-  return tar_.Write(bytes);
+  inflated_ += bytes.size();
+  HUSK_RETURN_IF_ERROR(tar_.Write(bytes));
+  // A sparse file of single bytes touches a block for each: that is inflation too.
+  const std::uint64_t size = std::max(inflated_, builder_.stored_bytes());
+  if (size <= most_inflated_) return absl::OkStatus();
+  return absl::ResourceExhaustedError(Concat("its ", expected_.size, " bytes inflate to more than ", most_inflated_));
 }
 
 StatusOr<std::string> LayerUnpacker::Finish() {

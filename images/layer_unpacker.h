@@ -12,6 +12,7 @@
 #include "images/decompressor.h"
 #include "images/digest.h"
 #include "images/layer_index.h"
+#include "images/limits.h"
 #include "images/tar_reader.h"
 
 namespace husk::images {
@@ -24,12 +25,14 @@ StatusOr<std::string> NormalizeArchivePath(std::string_view path);
 // something to overlayfs or have no place in EROFS.
 class LayerBuilder : public TarReader::Visitor {
  public:
-  explicit LayerBuilder(int blob_fd) : blob_(blob_fd) {}
+  explicit LayerBuilder(int blob_fd, const LayerLimits& limits = {}) : blob_(blob_fd), index_(limits) {}
   Status OnEntry(TarEntry entry) override;
   Status OnData(std::uint64_t offset, std::string_view data) override;
   Status OnEntryEnd() override { return absl::OkStatus(); }
   // The index; the blob is complete, but not synced. Called once.
   StatusOr<std::string> Finish();
+  // What the files' data take up in the blob, holes left out.
+  [[nodiscard]] std::uint64_t stored_bytes() const { return blob_.stored_bytes(); }
 
  private:
   BlobWriter blob_;
@@ -45,10 +48,10 @@ class LayerUnpacker {
     std::string diff_id;     // digest of the archive
   };
 
-  LayerUnpacker(const Context& context, Expected expected, int blob_fd);
+  LayerUnpacker(const Context& context, Expected expected, int blob_fd, const LayerLimits& limits = {});
 
   // DATA_LOSS for damaged or overlong data, INVALID_ARGUMENT for an archive that is malformed or that no tree could
-  // come from, RESOURCE_EXHAUSTED, or the context's error.
+  // come from, RESOURCE_EXHAUSTED beyond what limits.h allows, or the context's error.
   Status Write(std::string_view compressed);
   // All has been written. Checks size and both digests, then returns the index; the blob is not synced yet.
   StatusOr<std::string> Finish();
@@ -59,12 +62,14 @@ class LayerUnpacker {
 
   const Context context_;
   const Expected expected_;
+  const std::uint64_t most_inflated_;  // bytes
   LayerBuilder builder_;
   TarReader tar_;
   Sha256 compressed_hash_;
   Sha256 archive_hash_;
   Decompressor decompressor_;
   std::uint64_t consumed_ = 0;
+  std::uint64_t inflated_ = 0;
 };
 
 }  // namespace husk::images

@@ -1,11 +1,13 @@
 #include "images/manifest.h"
 
 #include <array>
+#include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "images/digest.h"
+#include "images/limits.h"
 #include "images/text.h"
 
 namespace husk::images {
@@ -26,9 +28,47 @@ Status Malformed(std::string_view what) {
   return absl::InvalidArgumentError(Concat("malformed image: ", what));
 }
 
+// Watches a document being parsed. What is nested too deep is not kept, so that it costs no memory.
+class Watch {
+ public:
+  bool operator()(int depth, Json::parse_event_t event, const Json& parsed) {
+    const auto level = static_cast<std::size_t>(depth);
+    switch (event) {
+      case Json::parse_event_t::object_start:
+      case Json::parse_event_t::array_start:
+        if (depth >= kMaximumJsonDepth) {
+          too_deep_ = true;
+          return false;
+        }
+        if (keys_.size() <= level + 1) keys_.resize(level + 2);
+        keys_[level + 1].clear();
+        return true;
+      case Json::parse_event_t::key:
+        // Readers disagree on which of two values counts: one would check what another runs.
+        if (level < keys_.size() && !keys_[level].insert(parsed.get_ref<const std::string&>()).second) {
+          if (repeated_.empty()) repeated_ = Concat("the key \"", Excerpt(parsed.get_ref<const std::string&>()), "\"");
+        }
+        return true;
+      default:
+        return true;
+    }
+  }
+  [[nodiscard]] bool too_deep() const { return too_deep_; }
+  // Empty if no key of one object came twice.
+  [[nodiscard]] const std::string& repeated() const { return repeated_; }
+
+ private:
+  std::vector<std::set<std::string>> keys_;  // of the object at each depth
+  bool too_deep_ = false;
+  std::string repeated_;
+};
+
 StatusOr<Json> Parse(std::string_view text, std::string_view document) {
-  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  Watch watch;
+  Json json = Json::parse(text, std::ref(watch), /*allow_exceptions=*/false);
+  if (watch.too_deep()) return Malformed(Concat("its ", document, " nests deeper than ", kMaximumJsonDepth));
   if (!json.is_object()) return Malformed(Concat("its ", document, " is not a JSON object"));
+  if (!watch.repeated().empty()) return Malformed(Concat("its ", document, " has ", watch.repeated(), " twice"));
   return json;
 }
 
@@ -77,9 +117,8 @@ StatusOr<Descriptor> ParseDescriptor(const Json& json, std::string_view what) {
   HUSK_RETURN_IF_ERROR_DOING(GetString(json, "mediaType", descriptor.media_type), what);
   HUSK_RETURN_IF_ERROR_DOING(GetString(json, "digest", descriptor.digest), what);
   if (!IsDigest(descriptor.digest)) {
-    constexpr std::size_t kShown = 100;
-    return Malformed(Concat(what, ": the digest \"", descriptor.digest.substr(0, kShown),
-                            "\" is not sha256: and 64 hexadecimal digits"));
+    return Malformed(
+        Concat(what, ": the digest \"", Excerpt(descriptor.digest), "\" is not sha256: and 64 hexadecimal digits"));
   }
   const Json* const size = Member(json, "size");
   if (size == nullptr || !size->is_number_unsigned()) return Malformed(Concat(what, ": no size"));
@@ -154,7 +193,8 @@ StatusOr<bool> IsIndex(std::string_view text, std::string_view media_type) {
   std::string inner;
   HUSK_RETURN_IF_ERROR(GetString(json, "mediaType", inner));
   if (IsManifestType(outer) && !inner.empty() && inner != outer) {
-    return Malformed(Concat("the registry calls its manifest ", outer, ", the manifest itself says ", inner));
+    return Malformed(
+        Concat("the registry calls its manifest ", Excerpt(outer), ", the manifest itself says ", Excerpt(inner)));
   }
   const std::string& type = inner.empty() ? outer : inner;
   const Json* const version = Member(json, "schemaVersion");
@@ -167,7 +207,7 @@ StatusOr<bool> IsIndex(std::string_view text, std::string_view media_type) {
     return Malformed(Concat("its manifest is not what its media type says: ", type));
   }
   if (!inner.empty() && !IsManifestType(inner)) {
-    return Malformed(Concat("a manifest of unknown media type ", inner));
+    return Malformed(Concat("a manifest of unknown media type ", Excerpt(inner)));
   }
   return has_manifests;
 }
@@ -193,7 +233,9 @@ StatusOr<Descriptor> ChooseFromIndex(std::string_view text) {
     const bool unknown = os.empty() && architecture.empty() && manifests->size() == 1;
     if (fits || unknown) return ParseDescriptor(item, "a manifest in its index");
     constexpr std::size_t kShown = 20;
-    if (platforms.size() < kShown) platforms.insert(Concat(os, "/", architecture, variant.empty() ? "" : "/", variant));
+    if (platforms.size() < kShown) {
+      platforms.insert(Excerpt(Concat(os, "/", architecture, variant.empty() ? "" : "/", variant)));
+    }
   }
   return absl::NotFoundError(Concat("the image is not for linux/amd64, only for: ", Join(platforms, ", ")));
 }
@@ -212,7 +254,7 @@ StatusOr<Manifest> ParseManifest(std::string_view text) {
   for (const Json& item : *layers) {
     HUSK_ASSIGN_OR_RETURN(Descriptor layer, ParseDescriptor(item, "a layer"));
     if (!IsLayerType(layer.media_type)) {
-      return Malformed(Concat("layer ", layer.digest, " has the unknown media type ", layer.media_type));
+      return Malformed(Concat("layer ", layer.digest, " has the unknown media type ", Excerpt(layer.media_type)));
     }
     manifest.layers.push_back(std::move(layer));
   }
@@ -239,7 +281,8 @@ StatusOr<ImageConfig> ParseImageConfig(std::string_view text) {
   HUSK_RETURN_IF_ERROR(GetString(json, "os", os));
   HUSK_RETURN_IF_ERROR(GetString(json, "architecture", architecture));
   if ((!os.empty() && os != "linux") || (!architecture.empty() && architecture != "amd64")) {
-    return absl::FailedPreconditionError(Concat("the image is for ", os, "/", architecture, ", not linux/amd64"));
+    return absl::FailedPreconditionError(
+        Concat("the image is for ", Excerpt(os), "/", Excerpt(architecture), ", not linux/amd64"));
   }
   ImageConfig config;
   if (const Json* const rootfs = Member(json, "rootfs"); rootfs != nullptr) {

@@ -37,8 +37,7 @@ bool IsAlphanumeric(char c) {
 }
 
 Status Invalid(std::string_view text, std::string_view fault) {
-  constexpr std::size_t kShown = 300;
-  return absl::InvalidArgumentError(Concat("image reference \"", text.substr(0, kShown), "\": ", fault));
+  return absl::InvalidArgumentError(Concat("image reference \"", Excerpt(text), "\": ", fault));
 }
 
 // Runs of letters and digits, separated by one dot, one or two underscores, or any number of hyphens.

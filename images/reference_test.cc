@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "images/text.h"
+
 namespace husk::images {
 namespace {
 
@@ -56,7 +58,7 @@ TEST(ReferenceTest, RefusesWhatDockerRefuses) {
                                   std::string("a\0b", 3)}) {
     const auto result = ParseReference(text);
     EXPECT_EQ(result.status().code(), absl::StatusCode::kInvalidArgument) << text;
-    EXPECT_NE(result.status().message().find(text), std::string::npos) << result.status();
+    EXPECT_NE(result.status().message().find(Excerpt(text)), std::string::npos) << result.status();
   }
 }
 

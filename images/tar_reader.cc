@@ -198,7 +198,7 @@ Status TarReader::StartEntry(TarHeader header) {
 }
 
 Status TarReader::StartData() {
-  HUSK_RETURN_IF_ERROR_DOING(CheckSegments(segments_, entry_.size, remaining_), entry_.path);
+  HUSK_RETURN_IF_ERROR_DOING(CheckSegments(segments_, entry_.size, remaining_), Excerpt(entry_.path));
   segment_ = 0;
   segment_done_ = 0;
   HUSK_RETURN_IF_ERROR(visitor_.OnEntry(std::move(entry_)));

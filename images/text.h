@@ -37,6 +37,12 @@ inline std::string Printable(std::string_view bytes) {
   return absl::CHexEscape(AsAbsl(bytes));
 }
 
+// The same, of something that may be long: its beginning. Errors travel in gRPC trailers, which hold a few KiB.
+inline std::string Excerpt(std::string_view bytes) {
+  constexpr std::size_t kShown = 200;
+  return bytes.size() <= kShown ? Printable(bytes) : Printable(bytes.substr(0, kShown)) + "...";
+}
+
 inline std::string ToLower(std::string_view text) {
   return absl::AsciiStrToLower(AsAbsl(text));
 }
