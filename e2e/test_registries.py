@@ -5,13 +5,15 @@ import contextlib
 import pathlib
 import random
 import shutil
+import subprocess
 import tempfile
 import warnings
 
 import grpc
 import pytest
 
-from harness import host
+from harness import cri, host
+from harness.daemon import eventually
 from harness.registry import free_port, sample_image
 from harness.secured import Authority, ResettingProxy, SecuredRegistry, Silent, TokenServer
 
@@ -20,6 +22,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     import crypt
 
+HUSKCTL = cri.BUILD / "bin" / "huskctl"
 USER, PASSWORD, REFRESH_TOKEN = "someone", "p4ssw0rd-of-someone", "refresh-t0ken-of-someone"
 
 
@@ -196,6 +199,23 @@ def test_resets_in_mid_layer(huskd, registry, repository):
         assert hopeless.connections == 5
     finally:
         hopeless.stop()
+
+
+def test_a_pull_that_stands_still_says_what_it_waits_for(huskd, repository):
+    silent = Silent()
+    url = f"http://{silent.address}/v2/"
+    reference = f"{silent.address}/{repository}:latest"
+    command = subprocess.Popen([HUSKCTL, "--endpoint", f"unix://{huskd.socket}", "pull", reference], stderr=subprocess.PIPE, text=True)
+    try:
+        shown = command.stderr.readline()
+        assert shown.startswith(f"pulling {reference}") and url in shown
+        eventually(lambda: f"image={reference} bytes=0 B/? " in host.read_text(huskd.log_path), "a line in the log")
+        line = next(line for line in host.read_text(huskd.log_path).splitlines() if f"image={reference} bytes" in line)
+        assert url in line and " nothing for " in line
+    finally:
+        command.kill()
+        command.communicate()
+        silent.stop()
 
 
 def test_no_secret_was_logged(huskd):

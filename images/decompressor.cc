@@ -27,6 +27,9 @@ constexpr std::size_t kOutputSize = std::size_t{256} << 10;
 constexpr std::size_t kMagicLength = 4;
 constexpr std::string_view kGzipMagic = "\x1f\x8b";
 constexpr std::string_view kZstdMagic = "\x28\xb5\x2f\xfd";
+// Frames without contents, for whoever knows them: zstd:chunked ends with some, pzstd begins with one. The magic
+// number's lowest four bits are free.
+constexpr std::string_view kZstdSkippableMagic = "\x2a\x4d\x18";
 constexpr int kMaximumWindowLog = 27;
 
 class PlainCodec : public Decompressor::Codec {
@@ -121,6 +124,12 @@ class ZstdCodec : public Decompressor::Codec {
   std::size_t pending_ = 0;  // zero at the end of a frame
 };
 
+bool IsZstd(std::string_view bytes) {
+  if (bytes.starts_with(kZstdMagic)) return true;
+  if (bytes.size() < kMagicLength) return false;
+  return (static_cast<unsigned char>(bytes[0]) & 0xf0U) == 0x50 && bytes.substr(1).starts_with(kZstdSkippableMagic);
+}
+
 }  // namespace
 
 Decompressor::Decompressor(Sink sink) : sink_(std::move(sink)) {}
@@ -141,7 +150,7 @@ Status Decompressor::Finish() {
 Status Decompressor::Start() {
   if (first_bytes_.starts_with(kGzipMagic)) {
     codec_ = std::make_unique<GzipCodec>();
-  } else if (first_bytes_.starts_with(kZstdMagic)) {
+  } else if (IsZstd(first_bytes_)) {
     codec_ = std::make_unique<ZstdCodec>();
   } else {
     codec_ = std::make_unique<PlainCodec>();

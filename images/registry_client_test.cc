@@ -201,6 +201,12 @@ TEST(DecompressorTest, FormatsMembersAndDamage) {
   }
   EXPECT_EQ(*Decompress("", 1), "");
   EXPECT_EQ(*Decompress("abc", 1), "abc");
+  // As zstd:chunked (contents in several frames, its own table at the end) and pzstd (sizes at the beginning) write it.
+  const std::string skippable("\x50\x2a\x4d\x18\x04\x00\x00\x00toc!", 12);
+  for (const std::size_t piece : {std::size_t{3}, std::size_t{1000}}) {
+    EXPECT_EQ(*Decompress(testing::Zstd(text) + testing::Zstd("more") + skippable + skippable, piece), text + "more");
+    EXPECT_EQ(*Decompress(skippable + testing::Zstd(text), piece), text);
+  }
   for (const std::string& compressed : {testing::Gzip(text), testing::Zstd(text)}) {
     EXPECT_EQ(Decompress(compressed.substr(0, compressed.size() - 1), 4096).status().code(),
               absl::StatusCode::kDataLoss);

@@ -39,6 +39,12 @@ Status CheckRuntimeHandler(const std::string& name) {
       absl::StrCat("runtime_handler: \"", name, "\" is unknown; this node has \"\" and \"", kRuntimeHandler, "\""));
 }
 
+// Images are the same for each of the handlers.
+Status CheckImage(const api::ImageSpec& image) {
+  HUSK_RETURN_IF_ERROR(CheckId("image.image", image.image()));
+  return Annotate(CheckRuntimeHandler(image.runtime_handler()), "image");
+}
+
 void SetCondition(const char* type, const Status& status, const char* reason, api::RuntimeStatus* out) {
   api::RuntimeCondition* condition = out->add_conditions();
   condition->set_type(type);
@@ -263,7 +269,7 @@ Status Handlers::ListImages(const Context& /*context*/, const api::ListImagesReq
 
 Status Handlers::ImageStatus(const Context& /*context*/, const api::ImageStatusRequest& request,
                              api::ImageStatusResponse* response) {
-  HUSK_RETURN_IF_ERROR(CheckId("image.image", request.image().image()));
+  HUSK_RETURN_IF_ERROR(CheckImage(request.image()));
   HUSK_ASSIGN_OR_RETURN(const std::optional<images::Image> image, parts_.images->Find(request.image().image()));
   if (!image) return absl::OkStatus();
   ImageToProto(*image, response->mutable_image());
@@ -274,7 +280,7 @@ Status Handlers::ImageStatus(const Context& /*context*/, const api::ImageStatusR
 Status Handlers::PullImage(const Context& context, const api::PullImageRequest& request,
                            api::PullImageResponse* response) {
   const std::string& reference = request.image().image();
-  HUSK_RETURN_IF_ERROR(CheckId("image.image", reference));
+  HUSK_RETURN_IF_ERROR(CheckImage(request.image()));
   spdlog::info("pull image={} request={}", reference, context.request_id());
   PullTracker::Pull pull(&pulls_, reference);
   const StatusOr<images::Image> image =
@@ -290,7 +296,7 @@ Status Handlers::PullImage(const Context& context, const api::PullImageRequest& 
 
 Status Handlers::RemoveImage(const Context& context, const api::RemoveImageRequest& request,
                              api::RemoveImageResponse* /*response*/) {
-  HUSK_RETURN_IF_ERROR(CheckId("image.image", request.image().image()));
+  HUSK_RETURN_IF_ERROR(CheckImage(request.image()));
   HUSK_RETURN_IF_ERROR(parts_.images->Remove(context, request.image().image()));
   spdlog::info("removed image={}", request.image().image());
   return absl::OkStatus();

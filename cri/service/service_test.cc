@@ -341,6 +341,17 @@ TEST_F(Service, PullsShowTheirProgressWhileTheyRun) {
   EXPECT_EQ(pulled.image_ref(), "sha256:app");
 }
 
+TEST_F(Service, ImagesAreAskedForByAHandlerThatIsThere) {
+  Start();
+  api::PullImageRequest request;
+  request.mutable_image()->set_image("app");
+  request.mutable_image()->set_runtime_handler("runc");
+  api::PullImageResponse response;
+  const grpc::Status status = Call(&Images::PullImage, request, &response);
+  EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("runtime_handler: \"runc\""));
+}
+
 TEST_F(Service, FailedPullsSayItTheKubeletsWay) {
   Status error;
   images_.on_pull = [&](const auto&...) -> StatusOr<images::Image> { return error; };
