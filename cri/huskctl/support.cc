@@ -44,9 +44,10 @@ class PullDisplay {
       const double seconds = static_cast<double>(pull.value("milliseconds", 0)) / 1000;
       const auto done = pull.value("bytesDone", std::uint64_t{0});
       const auto rate = static_cast<std::uint64_t>(static_cast<double>(done) / std::max(seconds, 0.001));
-      std::string line = absl::StrFormat("pulling %s  %s of %s, %s/s  layers %d/%d  %.1f s", image_, ReadableBytes(done),
-                                         total == 0 ? "?" : ReadableBytes(total), ReadableBytes(rate),
-                                         pull.value("layersDone", 0), pull.value("layersTotal", 0), seconds);
+      std::string line =
+          absl::StrFormat("pulling %s  %s of %s, %s/s  layers %d/%d  %.1f s", image_, ReadableBytes(done),
+                          total == 0 ? "?" : ReadableBytes(total), ReadableBytes(rate), pull.value("layersDone", 0),
+                          pull.value("layersTotal", 0), seconds);
       const std::string waiting = pull.value("waitingFor", "");
       if (!waiting.empty()) absl::StrAppend(&line, "  ", waiting);
       std::fprintf(stderr, terminal_ ? "\r\x1b[K%.120s" : "%s\n", line.c_str());
