@@ -19,12 +19,13 @@ struct ResolvedUser {
   std::string home = "/";
 };
 
-// The contents of the two files; both are hostile. INVALID_ARGUMENT if a name is not there or a number is negative or
-// above 2^31 - 1.
+// The contents of the two files; both are hostile. Digits in an image's USER are a number, whatever names the image
+// has. INVALID_ARGUMENT if a name is not there, a number is negative or above 2^31 - 1, or there are more groups than
+// the kernel takes (65536).
 StatusOr<ResolvedUser> ResolveUser(const v1::User& user, std::string_view passwd, std::string_view group);
 
 // The same, reading the files below `root` without leaving it, whatever links the image has. A missing file counts as
-// an empty one; of a larger one than 1 MiB only so much is read.
+// an empty one; one that is larger than 1 MiB is INVALID_ARGUMENT.
 StatusOr<ResolvedUser> ResolveUserIn(const std::string& root, const v1::User& user);
 
 }  // namespace husk::agent

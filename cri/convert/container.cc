@@ -30,8 +30,12 @@ StatusOr<sandbox::UserSpec> UserFromProto(const api::LinuxContainerSecurityConte
   }
   constexpr std::int64_t kLastId = std::numeric_limits<std::int32_t>::max();
   const auto in_range = [](std::int64_t id) { return id >= 0 && id <= kLastId; };
-  if (user.uid && !in_range(*user.uid)) return FieldError(field + ".run_as_user", "out of range");
-  if (user.gid && !in_range(*user.gid)) return FieldError(field + ".run_as_group", "out of range");
+  if (user.uid && !in_range(*user.uid)) {
+    return FieldError(field + ".run_as_user", absl::StrCat(*user.uid, " is out of range"));
+  }
+  if (user.gid && !in_range(*user.gid)) {
+    return FieldError(field + ".run_as_group", absl::StrCat(*user.gid, " is out of range"));
+  }
   for (const std::int64_t gid : security.supplemental_groups()) {
     if (!in_range(gid)) return FieldError(field + ".supplemental_groups", absl::StrCat(gid, " is out of range"));
     user.supplemental_gids.push_back(static_cast<std::uint32_t>(gid));

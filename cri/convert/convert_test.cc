@@ -3,7 +3,9 @@
 #include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 
 #include "cri/convert/container.h"
@@ -353,12 +355,40 @@ TEST(ConvertImage, UserIsANumberOrAName) {
   EXPECT_EQ(out.size(), 42U);
   EXPECT_TRUE(out.pinned());
   EXPECT_EQ(out.uid().value(), 1000);
-  for (const char* name : {"bob:1", "-1", "18446744073709551616", "1x"}) {
+  for (const char* name :
+       {"bob:1", "9223372036854775808", "18446744073709551616", "1x", "+1", " 1", "1 ", "0x0", "-"}) {
     image.run.user = name;
     api::Image named;
     ImageToProto(image, &named);
     EXPECT_FALSE(named.has_uid()) << name;
-    EXPECT_FALSE(named.username().empty()) << name;
+    EXPECT_EQ(named.username(), std::string(name).substr(0, std::string(name).find(':')));
+  }
+}
+
+TEST(ConvertImage, Cfg01NumbersThatNoUserHasAreRefusedWithTheContainer) {
+  for (const std::int64_t uid : {std::int64_t{-1}, std::int64_t{1} << 31, (std::int64_t{1} << 32) + 1,
+                                 std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::int64_t>::max()}) {
+    images::Image image;
+    image.run.user = std::to_string(uid) + ":7";
+    api::Image out;
+    ImageToProto(image, &out);
+    ASSERT_TRUE(out.has_uid()) << uid;
+    EXPECT_EQ(out.uid().value(), uid);
+    // What the kubelet makes of it.
+    api::ContainerConfig container = WholeContainer();
+    container.mutable_linux()->mutable_security_context()->mutable_run_as_user()->set_value(uid);
+    const auto config = ContainerConfigFromProto(container);
+    EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(config.status().message()), HasSubstr(std::to_string(uid) + " is out of range"));
+  }
+  // A root that is written otherwise.
+  for (const char* root : {"0", "00", "-0", "0:1000"}) {
+    images::Image image;
+    image.run.user = root;
+    api::Image out;
+    ImageToProto(image, &out);
+    ASSERT_TRUE(out.has_uid()) << root;
+    EXPECT_EQ(out.uid().value(), 0) << root;
   }
 }
 

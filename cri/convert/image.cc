@@ -24,12 +24,13 @@ void ImageToProto(const images::Image& image, api::Image* out) {
   out->set_size(image.size_bytes);
   out->set_pinned(image.pinned);
   for (const auto& [key, value] : image.annotations) (*out->mutable_spec()->mutable_annotations())[key] = value;
-  // USER is "user[:group]". The kubelet decides runAsNonRoot by uid, or refuses when there is only a name; so what is
-  // no plain number is given as a name.
+  // USER is "user[:group]". The kubelet decides runAsNonRoot by uid, or refuses when there is only a name; it asks for
+  // that user when it creates the container. The guest reads digits as a number too. Numbers that no user can have are
+  // told as they are, and refused then, by their number.
   const std::string_view user = std::string_view(image.run.user).substr(0, image.run.user.find(':'));
   std::int64_t uid = 0;
   const auto [end, error] = std::from_chars(user.data(), user.data() + user.size(), uid);
-  if (error == std::errc() && end == user.data() + user.size() && uid >= 0) {
+  if (error == std::errc() && end == user.data() + user.size()) {
     out->mutable_uid()->set_value(uid);
   } else {
     out->set_username(std::string(user));
