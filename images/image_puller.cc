@@ -46,6 +46,7 @@ StatusOr<std::string> ImagePuller::Pull(const Context& context) {
   ImageRecord record{.id = manifest.config.digest};
   HUSK_ASSIGN_OR_RETURN(record.config, FetchConfig(context, manifest.config));
   HUSK_ASSIGN_OR_RETURN(const ImageConfig config, ParseImageConfig(record.config));
+  HUSK_RETURN_IF_ERROR(CheckUser(config.run.user));
   if (config.diff_ids.size() != manifest.layers.size()) {
     return absl::InvalidArgumentError(
         Concat("malformed image: ", manifest.layers.size(), " layers but ", config.diff_ids.size(), " diff-ids"));
@@ -72,20 +73,23 @@ StatusOr<std::string> ImagePuller::Pull(const Context& context) {
 
 StatusOr<Manifest> ImagePuller::ResolveManifest(const Context& context, std::string& top_digest) {
   std::string which = reference_.digest.empty() ? reference_.tag : reference_.digest;
-  std::uint64_t expected_size = 0;
+  Descriptor expected;
   for (int depth = 0; depth < kMaximumIndexDepth; ++depth) {
     HUSK_ASSIGN_OR_RETURN(const RegistryClient::Document document, registry_.FetchManifest(context, http_, which));
     if (depth == 0) {
       top_digest = document.digest;
-    } else if (document.body.size() != expected_size) {
-      return absl::DataLossError(
-          Concat("manifest ", which, " has ", document.body.size(), " bytes, its index says ", expected_size));
+    } else {
+      if (document.body.size() != expected.size) {
+        return absl::DataLossError(
+            Concat("manifest ", which, " has ", document.body.size(), " bytes, its index says ", expected.size));
+      }
+      HUSK_RETURN_IF_ERROR_DOING(IsIndex(document.body, expected.media_type).status(),
+                                 Concat("manifest ", which, ", as its index describes it"));
     }
     HUSK_ASSIGN_OR_RETURN(const bool is_index, IsIndex(document.body, document.media_type));
     if (!is_index) return ParseManifest(document.body);
-    HUSK_ASSIGN_OR_RETURN(const Descriptor chosen, ChooseFromIndex(document.body));
-    which = chosen.digest;
-    expected_size = chosen.size;
+    HUSK_ASSIGN_OR_RETURN(expected, ChooseFromIndex(document.body));
+    which = expected.digest;
   }
   return absl::InvalidArgumentError("malformed image: indexes within indexes");
 }

@@ -41,8 +41,14 @@ struct MergeLimits {
 // Bytes of the metadata that are made of it.
 inline constexpr std::uint64_t kMaximumErofsMetadata = std::uint64_t{2} << 30;
 
+// Of a user's or a group's name in a config's User: Linux's LOGIN_NAME_MAX without its NUL, which useradd keeps to as
+// well. Every list of images carries the user.
+inline constexpr std::size_t kMaximumUserName = 255;
+
 // Objects and lists within each other, in manifests and configs.
-inline constexpr int kMaximumJsonDepth = 64;
+inline constexpr std::size_t kMaximumJsonDepth = 64;
+// In one of them. A value of two bytes takes a hundred in memory.
+inline constexpr std::size_t kMaximumJsonValues = std::size_t{1} << 18;
 
 }  // namespace husk::images
 

@@ -1,7 +1,6 @@
 #include "images/manifest.h"
 
 #include <array>
-#include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -28,47 +27,61 @@ Status Malformed(std::string_view what) {
   return absl::InvalidArgumentError(Concat("malformed image: ", what));
 }
 
-// Watches a document being parsed. What is nested too deep is not kept, so that it costs no memory.
-class Watch {
+// Reads a document without keeping it, and stops at what makes it unfit to be kept. (The library's parser with a
+// callback would do as well, but its time is quadratic in a list's length.)
+class Inspector : public nlohmann::json_sax<Json> {
  public:
-  bool operator()(int depth, Json::parse_event_t event, const Json& parsed) {
-    const auto level = static_cast<std::size_t>(depth);
-    switch (event) {
-      case Json::parse_event_t::object_start:
-      case Json::parse_event_t::array_start:
-        if (depth >= kMaximumJsonDepth) {
-          too_deep_ = true;
-          return false;
-        }
-        if (keys_.size() <= level + 1) keys_.resize(level + 2);
-        keys_[level + 1].clear();
-        return true;
-      case Json::parse_event_t::key:
-        // Readers disagree on which of two values counts: one would check what another runs.
-        if (level < keys_.size() && !keys_[level].insert(parsed.get_ref<const std::string&>()).second) {
-          if (repeated_.empty()) repeated_ = Concat("the key \"", Excerpt(parsed.get_ref<const std::string&>()), "\"");
-        }
-        return true;
-      default:
-        return true;
-    }
+  bool null() override { return Value(); }
+  bool boolean(bool /*value*/) override { return Value(); }
+  bool number_integer(number_integer_t /*value*/) override { return Value(); }
+  bool number_unsigned(number_unsigned_t /*value*/) override { return Value(); }
+  bool number_float(number_float_t /*value*/, const string_t& /*text*/) override { return Value(); }
+  bool string(string_t& /*value*/) override { return Value(); }
+  bool binary(binary_t& /*value*/) override { return false; }
+  bool start_object(std::size_t /*elements*/) override { return Open(); }
+  bool end_object() override { return Close(); }
+  bool start_array(std::size_t /*elements*/) override { return Open(); }
+  bool end_array() override { return Close(); }
+  bool key(string_t& key) override {
+    // Readers disagree on which of two values counts: one would check what another runs.
+    if (keys_.back().insert(key).second) return true;
+    fault_ = Concat("has the key \"", Excerpt(key), "\" twice");
+    return false;
   }
-  [[nodiscard]] bool too_deep() const { return too_deep_; }
-  // Empty if no key of one object came twice.
-  [[nodiscard]] const std::string& repeated() const { return repeated_; }
+  bool parse_error(std::size_t /*position*/, const std::string& /*token*/,
+                   const nlohmann::detail::exception& /*error*/) override {
+    return false;
+  }
+  [[nodiscard]] const std::string& fault() const { return fault_; }
 
  private:
-  std::vector<std::set<std::string>> keys_;  // of the object at each depth
-  bool too_deep_ = false;
-  std::string repeated_;
+  bool Value() {
+    if (++values_ <= kMaximumJsonValues) return true;
+    fault_ = Concat("has more than ", kMaximumJsonValues, " values");
+    return false;
+  }
+  bool Open() {
+    if (!Value()) return false;
+    keys_.emplace_back();
+    if (keys_.size() <= kMaximumJsonDepth) return true;
+    fault_ = Concat("nests deeper than ", kMaximumJsonDepth);
+    return false;
+  }
+  bool Close() {
+    keys_.pop_back();
+    return true;
+  }
+
+  std::vector<std::set<std::string>> keys_;  // of the objects, and none of the lists, that are open
+  std::size_t values_ = 0;
+  std::string fault_ = "is not a JSON object";
 };
 
 StatusOr<Json> Parse(std::string_view text, std::string_view document) {
-  Watch watch;
-  Json json = Json::parse(text, std::ref(watch), /*allow_exceptions=*/false);
-  if (watch.too_deep()) return Malformed(Concat("its ", document, " nests deeper than ", kMaximumJsonDepth));
+  Inspector inspector;
+  if (!Json::sax_parse(text, &inspector)) return Malformed(Concat("its ", document, " ", inspector.fault()));
+  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return Malformed(Concat("its ", document, " is not a JSON object"));
-  if (!watch.repeated().empty()) return Malformed(Concat("its ", document, " has ", watch.repeated(), " twice"));
   return json;
 }
 
@@ -121,11 +134,12 @@ StatusOr<Descriptor> ParseDescriptor(const Json& json, std::string_view what) {
         Concat(what, ": the digest \"", Excerpt(descriptor.digest), "\" is not sha256: and 64 hexadecimal digits"));
   }
   const Json* const size = Member(json, "size");
-  if (size == nullptr || !size->is_number_unsigned()) return Malformed(Concat(what, ": no size"));
-  descriptor.size = size->get<std::uint64_t>();
-  if (descriptor.size > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
-    return Malformed(Concat(what, ": the size is too large"));
+  if (size == nullptr) return Malformed(Concat(what, ": no size"));
+  constexpr auto kLargest = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+  if (!size->is_number_unsigned() || size->get<std::uint64_t>() > kLargest) {
+    return Malformed(Concat(what, ": the size ", Excerpt(size->dump()), " is no number of bytes"));
   }
+  descriptor.size = size->get<std::uint64_t>();
   return descriptor;
 }
 
@@ -193,8 +207,7 @@ StatusOr<bool> IsIndex(std::string_view text, std::string_view media_type) {
   std::string inner;
   HUSK_RETURN_IF_ERROR(GetString(json, "mediaType", inner));
   if (IsManifestType(outer) && !inner.empty() && inner != outer) {
-    return Malformed(
-        Concat("the registry calls its manifest ", Excerpt(outer), ", the manifest itself says ", Excerpt(inner)));
+    return Malformed(Concat("its manifest is announced as ", Excerpt(outer), ", but says of itself ", Excerpt(inner)));
   }
   const std::string& type = inner.empty() ? outer : inner;
   const Json* const version = Member(json, "schemaVersion");
@@ -289,10 +302,20 @@ StatusOr<ImageConfig> ParseImageConfig(std::string_view text) {
     HUSK_RETURN_IF_ERROR(GetStrings(*rootfs, "diff_ids", config.diff_ids));
   }
   for (const std::string& diff_id : config.diff_ids) {
-    if (!IsDigest(diff_id)) return Malformed("a diff-id is not sha256: and 64 hexadecimal digits");
+    if (!IsDigest(diff_id)) {
+      return Malformed(Concat("the diff-id \"", Excerpt(diff_id), "\" is not sha256: and 64 hexadecimal digits"));
+    }
   }
   HUSK_RETURN_IF_ERROR(ParseRunConfig(json, config.run));
   return config;
+}
+
+Status CheckUser(std::string_view user) {
+  const std::size_t colon = user.find(':');
+  const std::string_view group = colon == std::string_view::npos ? "" : user.substr(colon + 1);
+  if (user.substr(0, colon).size() <= kMaximumUserName && group.size() <= kMaximumUserName) return absl::OkStatus();
+  return Malformed(Concat("its User \"", Excerpt(user), "\" has ", user.size(), " bytes; a user's and a group's name ",
+                          "have ", kMaximumUserName, " at most"));
 }
 
 }  // namespace husk::images

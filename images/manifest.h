@@ -33,8 +33,8 @@ struct ImageConfig {
 // Media types to accept, as an Accept header's value.
 std::string_view AcceptedManifestTypes();
 
-// True if the document is an index (a list of manifests per platform). `media_type` is what the registry called it;
-// INVALID_ARGUMENT if the document says otherwise of itself, or is neither index nor manifest.
+// True if the document is an index (a list of manifests per platform). `media_type` is what the registry or an index
+// calls it; INVALID_ARGUMENT if the document says otherwise of itself, or is neither index nor manifest.
 StatusOr<bool> IsIndex(std::string_view json, std::string_view media_type);
 
 // The manifest for linux/amd64 out of an index. NOT_FOUND that names the platforms there are.
@@ -48,6 +48,9 @@ StatusOr<std::map<std::string, std::string>> ReadAnnotations(const std::string& 
 
 // FAILED_PRECONDITION if the image is for another platform.
 StatusOr<ImageConfig> ParseImageConfig(std::string_view json);
+
+// INVALID_ARGUMENT if a config's User is longer than any user could be: for new images, before they are listed.
+Status CheckUser(std::string_view user);
 
 }  // namespace husk::images
 

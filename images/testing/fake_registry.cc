@@ -138,8 +138,8 @@ bool FakeRegistry::Answer(Connection& connection, const FakeResponse& response) 
     return true;
   }
   connection.Send(head);
-  connection.Send(body);
-  while (response.endless && connection.Send(response.body)) continue;
+  if (connection.Send(body)) body_bytes_ += body.size();
+  while (response.endless && connection.Send(response.body)) body_bytes_ += response.body.size();
   if (response.reset) {
     // What was sent would be lost with a reset that comes too soon.
     constexpr int kDelivered = 50;

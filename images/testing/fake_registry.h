@@ -55,19 +55,22 @@ class FakeRegistry {
   std::vector<FakeRequest> requests();
   // How many requests had this target.
   std::size_t Count(const std::string& target);
+  // Bytes of bodies that clients have taken, or that wait in sockets.
+  [[nodiscard]] std::uint64_t body_bytes() const { return body_bytes_; }
 
  private:
   void Accept();
   void Serve(int fd, int number);
   bool ReceiveRequest(Connection& connection, std::string& bytes, FakeRequest& request);
   // True if the connection may carry another request.
-  static bool Answer(Connection& connection, const FakeResponse& response);
+  bool Answer(Connection& connection, const FakeResponse& response);
 
   const Handler handler_;
   const std::optional<FakeTls> tls_;
   UniqueFd listener_;
   UniqueFd stop_;
   std::uint16_t port_ = 0;
+  std::atomic<std::uint64_t> body_bytes_ = 0;
   Mutex mutex_;
   std::vector<FakeRequest> requests_ ABSL_GUARDED_BY(mutex_);
   std::jthread acceptor_;
