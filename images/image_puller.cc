@@ -124,6 +124,7 @@ Status ImagePuller::FetchLayers(const Context& context, const std::vector<Layer>
   {
     std::vector<std::jthread> threads;
     const std::size_t count = std::min<std::size_t>(parallel_layers_, layers.size());
+    threads.reserve(count);
     for (std::size_t i = 0; i < count; ++i) threads.emplace_back(work);
   }
   HUSK_RETURN_IF_ERROR(context.Check());
@@ -177,7 +178,7 @@ Status ImagePuller::MakeMetadata(const Context& context, ImageRecord& record) {
     HUSK_RETURN_IF_ERROR(context.Check());
     HUSK_ASSIGN_OR_RETURN(const std::optional<std::string> bytes, store_->ReadLayerIndex(layer.diff_id));
     if (!bytes) return absl::InternalError(Concat("layer ", layer.diff_id, " has vanished"));
-    HUSK_ASSIGN_OR_RETURN(LayerIndexReader index, LayerIndexReader::Parse(*bytes));
+    HUSK_ASSIGN_OR_RETURN(const LayerIndexReader index, LayerIndexReader::Parse(*bytes));
     layer.length = index.blob_length();
     const auto [part, is_new] = parts.emplace(layer.diff_id, static_cast<std::uint32_t>(lengths.size()));
     if (is_new) {
@@ -186,7 +187,7 @@ Status ImagePuller::MakeMetadata(const Context& context, ImageRecord& record) {
       record.size_bytes += usage;
     }
     if (!existing) {
-      HUSK_RETURN_IF_ERROR_DOING(tree.ApplyLayer(std::move(index), part->second), Concat("layer ", layer.diff_id));
+      HUSK_RETURN_IF_ERROR_DOING(tree.ApplyLayer(index, part->second), Concat("layer ", layer.diff_id));
     }
   }
   record.metadata_length = existing.value_or(0);
