@@ -16,12 +16,23 @@ target_compile_options(husk_build_flags INTERFACE
   $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>
   $<$<CXX_COMPILER_ID:GNU>:-Wno-stringop-overflow> $<$<CXX_COMPILER_ID:GNU>:-Wno-stringop-overread>
   $<$<CXX_COMPILER_ID:GNU>:-Wno-array-bounds> $<$<CXX_COMPILER_ID:GNU>:-Wno-dangling-pointer>
+  # libstdc++'s stable_sort uses what libstdc++ itself calls deprecated; only clang says so.
+  $<$<CXX_COMPILER_ID:Clang>:-Wno-deprecated-declarations>
   -fstack-protector-strong -fno-omit-frame-pointer
   $<$<CONFIG:Release>:-U_FORTIFY_SOURCE> $<$<CONFIG:Release>:-D_FORTIFY_SOURCE=2>)
 target_link_options(husk_build_flags INTERFACE -Wl,-z,relro -Wl,-z,now)
 if(HUSK_SANITIZER)
   target_compile_options(husk_build_flags INTERFACE -fsanitize=${HUSK_SANITIZER} -fno-sanitize-recover=all)
   target_link_options(husk_build_flags INTERFACE -fsanitize=${HUSK_SANITIZER})
+endif()
+
+if(HUSK_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "HUSK_FUZZ needs clang, which has libFuzzer: cmake --preset fuzz")
+  endif()
+  # Coverage in every library, so that libFuzzer sees where an input leads; its main() is only in its targets.
+  target_compile_options(husk_build_flags INTERFACE -fsanitize=fuzzer-no-link)
+  target_compile_definitions(husk_build_flags INTERFACE _GLIBCXX_ASSERTIONS)
 endif()
 
 # Code that protoc made and headers of libraries do not have to satisfy our warnings.

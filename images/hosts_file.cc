@@ -1,5 +1,9 @@
 #include "images/hosts_file.h"
 
+// toml++ asserts, or with NDEBUG lets the compiler assume, that a key in brackets begins like one. In malformed text it
+// need not, and what follows says so with an error.
+#undef NDEBUG
+#define TOML_ASSERT(expression) static_cast<void>(0)
 #define TOML_EXCEPTIONS 0
 #define TOML_HEADER_ONLY 1
 #include <toml++/toml.h>
@@ -25,7 +29,7 @@ class Reader {
  public:
   explicit Reader(std::string path) : path_(std::move(path)), directory_(std::filesystem::path(path_).parent_path()) {}
 
-  StatusOr<HostsFile> Read() const;
+  StatusOr<HostsFile> Parse(std::string_view text) const;
 
  private:
   struct Entry {
@@ -219,15 +223,11 @@ Status Reader::Set(const Entry& entry, HostSettings* settings) const {
   return Fault(entry.line, Concat("unknown key \"", Printable(entry.key), "\""));
 }
 
-StatusOr<HostsFile> Reader::Read() const {
+StatusOr<HostsFile> Reader::Parse(std::string_view text) const {
   constexpr std::size_t kLargest = std::size_t{1} << 20;
-  errno = 0;
-  std::ifstream file(path_, std::ios::binary);
-  if (!file) return absl::FailedPreconditionError(ErrnoStatus(errno, Concat("read ", path_)).message());
-  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   if (text.size() > kLargest) return absl::FailedPreconditionError(Concat(path_, " is larger than 1 MiB"));
   const toml::parse_result parsed = toml::parse(text, path_);
-  if (!parsed) return Fault(parsed.error().source().begin.line, std::string(parsed.error().description()));
+  if (!parsed) return Fault(parsed.error().source().begin.line, Printable(parsed.error().description()));
   HostsFile hosts;
   for (const Entry& entry : InOrder(parsed.table())) {
     if (entry.key == "server") {
@@ -255,7 +255,15 @@ StatusOr<HostsFile> Reader::Read() const {
 }  // namespace
 
 StatusOr<HostsFile> ReadHostsFile(const std::string& path) {
-  return Reader(path).Read();
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return absl::FailedPreconditionError(ErrnoStatus(errno, Concat("read ", path)).message());
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  return ParseHostsFile(text, path);
+}
+
+StatusOr<HostsFile> ParseHostsFile(std::string_view text, const std::string& path) {
+  return Reader(path).Parse(text);
 }
 
 }  // namespace husk::images

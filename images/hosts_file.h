@@ -5,6 +5,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "agent/common/status.h"
@@ -31,6 +32,9 @@ struct HostsFile {
 
 // Relative paths in it are below its directory. FAILED_PRECONDITION, "FILE:LINE: ..."; unknown keys are errors.
 StatusOr<HostsFile> ReadHostsFile(const std::string& path);
+
+// The same of a text that stands in `path`.
+StatusOr<HostsFile> ParseHostsFile(std::string_view text, const std::string& path);
 
 }  // namespace husk::images
 

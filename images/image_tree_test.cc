@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "images/byte_codec.h"
+#include "images/digest.h"
 #include "images/erofs_writer.h"
 #include "images/layer_unpacker.h"
 #include "images/testing/archive.h"
@@ -185,6 +187,20 @@ TEST(LayerIndexTest, DamageIsFound) {
     EXPECT_FALSE(LayerIndexReader::Parse(damaged).ok()) << i;
     EXPECT_FALSE(LayerIndexReader::Parse(bytes.substr(0, i)).ok()) << i;
   }
+}
+
+TEST(LayerIndexTest, HasNoBytesAfterItsEntries) {
+  LayerIndexWriter writer;
+  ASSERT_TRUE(writer.Add({.file = {.path = "a"}}).ok());
+  std::string bytes = writer.Finish(4096);
+  bytes.resize(bytes.size() - DigestOf("").size());
+  // The number of entries, behind the magic, the version and the blob's length.
+  SetNumber(std::uint64_t{0}, 20, bytes);
+  bytes += DigestOf(bytes);
+  StatusOr<LayerIndexReader> reader = LayerIndexReader::Parse(bytes);
+  ASSERT_TRUE(reader.ok());
+  LayerEntry entry;
+  EXPECT_TRUE(absl::IsDataLoss(reader->Next(entry).status()));
 }
 
 }  // namespace

@@ -99,7 +99,10 @@ StatusOr<LayerIndexReader> LayerIndexReader::Parse(std::string_view bytes) {
 }
 
 StatusOr<bool> LayerIndexReader::Next(LayerEntry& entry) {
-  if (left_ == 0) return false;
+  if (left_ == 0) {
+    if (reader_.remaining() > 0) return absl::DataLossError("a layer index has bytes after its entries");
+    return false;
+  }
   --left_;
   TarEntry& file = entry.file;
   file.type = static_cast<EntryType>(reader_.Get<std::uint8_t>());

@@ -75,8 +75,10 @@ bool IsDomainLabel(std::string_view label) {
 bool IsHostName(std::string_view name) {
   if (name.starts_with('[')) {
     if (!name.ends_with(']')) return false;
+    const std::string literal(name.substr(1, name.size() - 2));
     in6_addr address{};
-    return inet_pton(AF_INET6, std::string(name.substr(1, name.size() - 2)).c_str(), &address) == 1;
+    // It reads up to a NUL.
+    return literal.find('\0') == std::string::npos && inet_pton(AF_INET6, literal.c_str(), &address) == 1;
   }
   while (true) {
     const std::size_t dot = name.find('.');

@@ -55,7 +55,8 @@ TEST(ReferenceTest, RefusesWhatDockerRefuses) {
                                   std::string("a\nb"),
                                   "a:" + std::string(129, 't'),
                                   std::string(256, 'a'),
-                                  std::string("a\0b", 3)}) {
+                                  std::string("a\0b", 3),
+                                  std::string("[::1\0]/a", 8)}) {
     const auto result = ParseReference(text);
     EXPECT_EQ(result.status().code(), absl::StatusCode::kInvalidArgument) << text;
     EXPECT_NE(result.status().message().find(Excerpt(text)), std::string::npos) << result.status();

@@ -1,5 +1,6 @@
 #include "images/registry_auth.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -72,6 +73,17 @@ std::vector<AuthChallenge> ParseChallenges(std::string_view header) {
       challenges.push_back({word, {}});
     }
   }
+}
+
+std::optional<std::string> ParseToken(std::string_view document) {
+  const auto json = nlohmann::json::parse(document, nullptr, /*allow_exceptions=*/false);
+  for (const char* key : {"token", "access_token"}) {
+    if (!json.is_object() || !json.contains(key) || !json[key].is_string()) continue;
+    const auto& token = json[key].get_ref<const std::string&>();
+    const auto is_control = [](char c) { return absl::ascii_iscntrl(static_cast<unsigned char>(c)); };
+    if (!token.empty() && std::none_of(token.begin(), token.end(), is_control)) return token;
+  }
+  return std::nullopt;
 }
 
 RegistryAuth::RegistryAuth(const Reference& reference, const RegistryCredentials& credentials,
@@ -183,13 +195,7 @@ StatusOr<std::string> RegistryAuth::FetchToken(const Context& context, HttpClien
   if (response.status / 100 != 2) {
     return absl::UnauthenticatedError(Concat("get a token: ", UrlForMessage(realm.text), " answers ", response.status));
   }
-  const auto json = nlohmann::json::parse(body, nullptr, /*allow_exceptions=*/false);
-  for (const char* key : {"token", "access_token"}) {
-    if (!json.is_object() || !json.contains(key) || !json[key].is_string()) continue;
-    auto token = json[key].get<std::string>();
-    // It becomes part of a header.
-    if (!token.empty() && token.find_first_of("\r\n") == std::string::npos) return token;
-  }
+  if (std::optional<std::string> token = ParseToken(body); token) return *std::move(token);
   return absl::UnauthenticatedError(Concat("get a token: ", UrlForMessage(realm.text), " answers without one"));
 }
 

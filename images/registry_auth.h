@@ -3,6 +3,7 @@
 #define HUSK_IMAGES_REGISTRY_AUTH_H_
 
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,6 +25,9 @@ struct AuthChallenge {
 
 // The challenges of one WWW-Authenticate header. What cannot be parsed is left out.
 std::vector<AuthChallenge> ParseChallenges(std::string_view header);
+
+// The token out of a token server's answer; nullopt if there is none, or none that is fit for a header.
+std::optional<std::string> ParseToken(std::string_view json);
 
 // Secrets appear in no error. Thread safe; the threads of one pull share it.
 class RegistryAuth {

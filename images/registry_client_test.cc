@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <optional>
 #include <string>
 
 #include "images/decompressor.h"
@@ -162,6 +163,25 @@ TEST(UrlTest, HttpsNeverLeadsToHttp) {
   EXPECT_TRUE(CheckFollow(https, *ParseUrl("https://storage.example/x")).ok());
   EXPECT_FALSE(https.SameOrigin(*ParseUrl("https://registry.example:444/")));
   EXPECT_TRUE(https.SameOrigin(*ParseUrl("https://REGISTRY.example:443/")));
+}
+
+TEST(UrlTest, RefusesControlCharacters) {
+  EXPECT_FALSE(ParseUrl(std::string("https://registry.example/\0x", 27)).ok());
+  EXPECT_FALSE(ParseUrl("https://registry.example/\x7f").ok());
+  const Url base = *ParseUrl("https://registry.example/");
+  EXPECT_FALSE(ResolveUrl(base, "/a\x7f").ok());
+  EXPECT_TRUE(ResolveUrl(base, "/a%7f").ok());
+}
+
+TEST(TokenTest, MustBeFitForAHeader) {
+  EXPECT_EQ(ParseToken(R"({"token":"a","access_token":"b"})"), "a");
+  EXPECT_EQ(ParseToken(R"({"token":"","access_token":"b"})"), "b");
+  EXPECT_EQ(ParseToken(R"({"token":null,"access_token":"b"})"), "b");
+  EXPECT_EQ(ParseToken(R"({"token":"a\r\nb: c"})"), std::nullopt);
+  EXPECT_EQ(ParseToken(R"({"token":"a\u0000b"})"), std::nullopt);
+  for (const char* json : {"", "[]", "{}", R"({"token":1})", R"({"token":"a")"}) {
+    EXPECT_EQ(ParseToken(json), std::nullopt) << json;
+  }
 }
 
 TEST(ChallengeTest, Parses) {

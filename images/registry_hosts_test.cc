@@ -145,6 +145,8 @@ TEST_F(RegistryHostsTest, ErrorsNameFileAndLine) {
       {"dial_timeout = \"1h\"\n", ":1: ", "dial_timeout"},
       {"host = 1\n", ":1: ", "[host."},
       {"[host\n", ":1: ", ""},
+      {"[host.\xde\x9e]\n", ":1: ", "\\xde\\x9e"},
+      {"[ {\n", ":1: ", "expected bare key"},
   };
   for (const Bad& bad : cases) {
     const std::string file = Write("r.example/hosts.toml", bad.text);

@@ -204,6 +204,7 @@ TEST(UrlForMessageTest, HasNoSecrets) {
   EXPECT_EQ(url("https://u:p@h.example/a?sig=1#f"), "https://h.example/a");
   EXPECT_EQ(url("https://h.example/a@b"), "https://h.example/a@b");
   EXPECT_EQ(url("u:p@h"), "h");
+  EXPECT_EQ(url("https://h/\x1b\xc3"), "https://h/\\x1b\\xc3");
   EXPECT_EQ(url(""), "");
 }
 

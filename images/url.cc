@@ -4,6 +4,7 @@
 #include <curl/curl.h>
 #include <netinet/in.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "images/reference.h"
@@ -26,6 +27,11 @@ std::string GetPart(CURLU* handle, CURLUPart part) {
 }
 
 StatusOr<Url> Parse(CURLU* handle, const std::string& text) {
+  // libcurl would read up to a NUL, and lets a DEL pass.
+  const auto is_control = [](char c) { return absl::ascii_iscntrl(static_cast<unsigned char>(c)); };
+  if (std::any_of(text.begin(), text.end(), is_control)) {
+    return absl::InvalidArgumentError(Concat("URL \"", UrlForMessage(text), "\": a control character"));
+  }
   const CURLUcode code = curl_url_set(handle, CURLUPART_URL, text.c_str(), CURLU_NON_SUPPORT_SCHEME);
   if (code != CURLUE_OK)
     return absl::InvalidArgumentError(Concat("URL \"", UrlForMessage(text), "\": ", curl_url_strerror(code)));
@@ -76,7 +82,7 @@ std::string UrlForMessage(std::string_view text) {
   const std::size_t scheme = result.find("://");
   const std::size_t begin = scheme == std::string::npos ? 0 : scheme + 3;
   if (const std::size_t at = result.find('@', begin); at < result.find('/', begin)) result.erase(begin, at + 1 - begin);
-  return result;
+  return Excerpt(result);
 }
 
 std::string EscapeQuery(std::string_view text) {

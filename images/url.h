@@ -20,13 +20,14 @@ struct Url {
   }
 };
 
-// INVALID_ARGUMENT if it is no absolute URL. A user and password in it are refused.
+// INVALID_ARGUMENT if it is no absolute URL. A user and password in it are refused, and control characters.
 StatusOr<Url> ParseUrl(const std::string& text);
 
 // `location` as a server at `base` gave it: absolute or relative.
 StatusOr<Url> ResolveUrl(const Url& base, const std::string& location);
 
-// `text` without what may be a secret in it: a user and password, and the query, where storage keeps its signatures.
+// `text` without what may be a secret in it: a user and password, and the query, where storage keeps its signatures;
+// escaped, and only its beginning.
 std::string UrlForMessage(std::string_view text);
 
 // `text` made safe for a query's value.

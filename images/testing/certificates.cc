@@ -47,7 +47,7 @@ void AddExtension(X509* certificate, X509* issuer, int kind, const char* value) 
 
 TestCertificate Make(const std::string& name, const TestCertificate* authority) {
   static std::atomic<long> serial = 1;
-  const Key key(EVP_EC_gen("P-256"));
+  const Key key(EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-256"));
   const Certificate certificate(X509_new());
   Need(key != nullptr && certificate != nullptr);
   X509_set_version(certificate.get(), X509_VERSION_3);
