@@ -99,7 +99,8 @@ StatusOr<std::string> Reader::Address(const toml::node& node, const std::string&
   const std::string address = text.find("://") == std::string::npos ? "https://" + text : text;
   const StatusOr<Url> url = ParseUrl(address);
   if (!url.ok()) return Fault(node, std::string(url.status().message()));
-  if (url->scheme != "https" && url->scheme != "http") return Fault(node, Concat(text, ": neither https nor http"));
+  if (url->scheme != "https" && url->scheme != "http")
+    return Fault(node, Concat(Excerpt(text), ": neither https nor http"));
   return address;
 }
 
@@ -116,7 +117,7 @@ Status Reader::SetCapabilities(const toml::node& node, HostSettings* settings) c
     } else if (lower == "resolve") {
       settings->resolve = true;
     } else if (lower != "push") {
-      return Fault(item, Concat("capabilities: \"", Printable(name), "\" is none of pull, resolve and push"));
+      return Fault(item, Concat("capabilities: \"", Excerpt(name), "\" is none of pull, resolve and push"));
     }
   }
   return absl::OkStatus();
@@ -165,7 +166,7 @@ Status Reader::AddHeader(const toml::node& node, const std::string& name, HostSe
                         std::any_of(name.begin(), name.end(), is_control);
   if (bad_name || std::any_of(value.begin(), value.end(), is_control)) {
     // The value may be a secret.
-    return Fault(node, Concat("header \"", Printable(name), "\": not fit for a header"));
+    return Fault(node, Concat("header \"", Excerpt(name), "\": not fit for a header"));
   }
   if (ToLower(name) == "authorization") {
     settings->authorization = value;
@@ -220,14 +221,14 @@ Status Reader::Set(const Entry& entry, HostSettings* settings) const {
     HUSK_ASSIGN_OR_RETURN(settings->override_path, Boolean(node));
     return absl::OkStatus();
   }
-  return Fault(entry.line, Concat("unknown key \"", Printable(entry.key), "\""));
+  return Fault(entry.line, Concat("unknown key \"", Excerpt(entry.key), "\""));
 }
 
 StatusOr<HostsFile> Reader::Parse(std::string_view text) const {
   constexpr std::size_t kLargest = std::size_t{1} << 20;
   if (text.size() > kLargest) return absl::FailedPreconditionError(Concat(path_, " is larger than 1 MiB"));
   const toml::parse_result parsed = toml::parse(text, path_);
-  if (!parsed) return Fault(parsed.error().source().begin.line, Printable(parsed.error().description()));
+  if (!parsed) return Fault(parsed.error().source().begin.line, Excerpt(parsed.error().description()));
   HostsFile hosts;
   for (const Entry& entry : InOrder(parsed.table())) {
     if (entry.key == "server") {

@@ -146,6 +146,7 @@ TEST_F(RegistryHostsTest, ErrorsNameFileAndLine) {
       {"host = 1\n", ":1: ", "[host."},
       {"[host\n", ":1: ", ""},
       {"[host.\xde\x9e]\n", ":1: ", "\\xde\\x9e"},
+      {"ca = '\xc3\xbc'\n", ":1: ", "\\xc3\\xbc: No such file"},
       {"[ {\n", ":1: ", "expected bare key"},
   };
   for (const Bad& bad : cases) {

@@ -33,10 +33,10 @@ StatusOr<std::string> ReadPem(const std::string& path) {
   constexpr std::size_t kLargest = std::size_t{4} << 20;
   errno = 0;
   std::ifstream file(path, std::ios::binary);
-  if (!file) return ErrnoStatus(errno, Concat("read ", path));
+  if (!file) return ErrnoStatus(errno, Concat("read ", Excerpt(path)));
   std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (file.bad()) return absl::FailedPreconditionError(Concat("read ", path, ": it cannot be read"));
-  if (text.size() > kLargest) return absl::FailedPreconditionError(Concat(path, " is larger than 4 MiB"));
+  if (file.bad()) return absl::FailedPreconditionError(Concat("read ", Excerpt(path), ": it cannot be read"));
+  if (text.size() > kLargest) return absl::FailedPreconditionError(Concat(Excerpt(path), " is larger than 4 MiB"));
   return text;
 }
 
@@ -98,7 +98,8 @@ Status AddAuthority(const std::string& path, TlsSettings* tls) {
   StatusOr<std::string> text = ReadPem(path);
   if (!text.ok()) return absl::FailedPreconditionError(text.status().message());
   const Bio bio = OpenText(*text);
-  if (!NextCertificate(bio.get())) return absl::FailedPreconditionError(Concat(path, " holds no PEM certificate"));
+  if (!NextCertificate(bio.get()))
+    return absl::FailedPreconditionError(Concat(Excerpt(path), " holds no PEM certificate"));
   tls->authorities += *text;
   tls->authorities += '\n';
   return absl::OkStatus();
@@ -111,17 +112,17 @@ Status AddClient(const std::string& certificate, const std::string& key, TlsSett
   if (!key_text.ok()) return absl::FailedPreconditionError(key_text.status().message());
   const Bio certificate_bio = OpenText(*certificate_text);
   const Certificate parsed = NextCertificate(certificate_bio.get());
-  if (!parsed) return absl::FailedPreconditionError(Concat(certificate, " holds no PEM certificate"));
+  if (!parsed) return absl::FailedPreconditionError(Concat(Excerpt(certificate), " holds no PEM certificate"));
   const Bio key_bio = OpenText(*key_text);
   const Key private_key(PEM_read_bio_PrivateKey(key_bio.get(), nullptr, &NoPassphrase, nullptr));
   ERR_clear_error();
   if (!private_key) {
-    return absl::FailedPreconditionError(Concat(key, " holds no PEM private key without a passphrase"));
+    return absl::FailedPreconditionError(Concat(Excerpt(key), " holds no PEM private key without a passphrase"));
   }
   if (X509_check_private_key(parsed.get(), private_key.get()) != 1) {
     ERR_clear_error();
     return absl::FailedPreconditionError(
-        Concat("the key in ", key, " is not that of the certificate in ", certificate));
+        Concat("the key in ", Excerpt(key), " is not that of the certificate in ", Excerpt(certificate)));
   }
   tls->clients.push_back({certificate, key});
   return absl::OkStatus();
