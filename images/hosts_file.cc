@@ -73,12 +73,14 @@ std::vector<Reader::Entry> Reader::InOrder(const toml::table& table) {
     toml::source_position position;
   };
   std::vector<Placed> placed;
+  placed.reserve(table.size());
   for (const auto& [key, node] : table) {
     placed.push_back({{std::string(key.str()), &node, key.source().begin.line}, key.source().begin});
   }
-  std::stable_sort(placed.begin(), placed.end(),
-                   [](const Placed& left, const Placed& right) { return left.position < right.position; });
+  std::sort(placed.begin(), placed.end(),
+            [](const Placed& left, const Placed& right) { return left.position < right.position; });
   std::vector<Entry> entries;
+  entries.reserve(placed.size());
   for (Placed& one : placed) entries.push_back(std::move(one.entry));
   return entries;
 }
@@ -96,7 +98,7 @@ StatusOr<bool> Reader::Boolean(const toml::node& node) const {
 }
 
 StatusOr<std::string> Reader::Address(const toml::node& node, const std::string& text) const {
-  const std::string address = text.find("://") == std::string::npos ? "https://" + text : text;
+  std::string address = text.find("://") == std::string::npos ? "https://" + text : text;
   const StatusOr<Url> url = ParseUrl(address);
   if (!url.ok()) return Fault(node, std::string(url.status().message()));
   if (url->scheme != "https" && url->scheme != "http")

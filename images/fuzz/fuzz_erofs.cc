@@ -72,6 +72,7 @@ std::vector<ExtendedAttribute> Attributes(ByteReader& bytes) {
     attributes[name] = std::string(length < 0xf0 ? length : bytes.Get<std::uint16_t>(), static_cast<char>(choice));
   }
   std::vector<ExtendedAttribute> list;
+  list.reserve(attributes.size());
   for (auto& [name, value] : attributes) list.push_back({name, std::move(value)});
   return list;
 }

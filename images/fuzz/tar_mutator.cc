@@ -49,7 +49,7 @@ void MendRecords(std::uint8_t* header, std::uint8_t* payload) {
   }
   if (records.size() > kBlock) return;
   std::memset(payload, 0, kBlock);
-  std::memcpy(payload, records.data(), records.size());
+  std::copy(records.begin(), records.end(), payload);
   PutOctal(header + kSizeOffset, kSizeLength, records.size());
 }
 
