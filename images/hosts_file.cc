@@ -10,15 +10,13 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <charconv>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <string_view>
 #include <utility>
 
 #include "images/text.h"
+#include "images/text_file.h"
 #include "images/url.h"
 
 namespace husk::images {
@@ -227,8 +225,6 @@ Status Reader::Set(const Entry& entry, HostSettings* settings) const {
 }
 
 StatusOr<HostsFile> Reader::Parse(std::string_view text) const {
-  constexpr std::size_t kLargest = std::size_t{1} << 20;
-  if (text.size() > kLargest) return absl::FailedPreconditionError(Concat(path_, " is larger than 1 MiB"));
   const toml::parse_result parsed = toml::parse(text, path_);
   if (!parsed) return Fault(parsed.error().source().begin.line, Excerpt(parsed.error().description()));
   HostsFile hosts;
@@ -258,10 +254,8 @@ StatusOr<HostsFile> Reader::Parse(std::string_view text) const {
 }  // namespace
 
 StatusOr<HostsFile> ReadHostsFile(const std::string& path) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::FailedPreconditionError(ErrnoStatus(errno, Concat("read ", path)).message());
-  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  constexpr std::size_t kMostMib = 1;
+  HUSK_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, kMostMib));
   return ParseHostsFile(text, path);
 }
 

@@ -147,6 +147,7 @@ TEST_F(RegistryHostsTest, ErrorsNameFileAndLine) {
       {"[host\n", ":1: ", ""},
       {"[host.\xde\x9e]\n", ":1: ", "\\xde\\x9e"},
       {"ca = '\xc3\xbc'\n", ":1: ", "\\xc3\\xbc: No such file"},
+      {"ca = '/'\n", ":1: ", "read /: it cannot be read"},
       {"[ {\n", ":1: ", "expected bare key"},
   };
   for (const Bad& bad : cases) {
@@ -157,6 +158,13 @@ TEST_F(RegistryHostsTest, ErrorsNameFileAndLine) {
     EXPECT_THAT(std::string(endpoints.status().message()), HasSubstr(bad.words)) << bad.text;
     EXPECT_THAT(std::string(endpoints.status().message()), Not(HasSubstr("s3cret")));
   }
+}
+
+TEST_F(RegistryHostsTest, ADirectoryIsNoFile) {
+  Write("r.example/hosts.toml/x", "");
+  const auto endpoints = Find("r.example/app");
+  EXPECT_EQ(endpoints.status().code(), absl::StatusCode::kFailedPrecondition) << endpoints.status();
+  EXPECT_THAT(std::string(endpoints.status().message()), HasSubstr("hosts.toml: it cannot be read"));
 }
 
 // --- mirrors at work

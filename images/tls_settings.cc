@@ -6,12 +6,10 @@
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 
-#include <cerrno>
-#include <fstream>
-#include <iterator>
 #include <memory>
 
 #include "images/text.h"
+#include "images/text_file.h"
 
 namespace husk::images {
 namespace {
@@ -30,14 +28,8 @@ using Certificate = std::unique_ptr<X509, CertificateDeleter>;
 using Key = std::unique_ptr<EVP_PKEY, KeyDeleter>;
 
 StatusOr<std::string> ReadPem(const std::string& path) {
-  constexpr std::size_t kLargest = std::size_t{4} << 20;
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return ErrnoStatus(errno, Concat("read ", Excerpt(path)));
-  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (file.bad()) return absl::FailedPreconditionError(Concat("read ", Excerpt(path), ": it cannot be read"));
-  if (text.size() > kLargest) return absl::FailedPreconditionError(Concat(Excerpt(path), " is larger than 4 MiB"));
-  return text;
+  constexpr std::size_t kMostMib = 4;
+  return ReadTextFile(path, kMostMib);
 }
 
 // Instead of OpenSSL's own, which asks at the terminal.
