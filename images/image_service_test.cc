@@ -32,17 +32,13 @@ using testing::MakeTar;
 
 const Context kContext = Context::Background("test");
 
-std::size_t FilesBelow(const std::string& directory) {
-  std::size_t count = 0;
-  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(directory)) ++count;
-  return count;
-}
-
 class ImageServiceTest : public ::testing::Test {
  protected:
   ImageServiceTest() : service_(*NewImageService({.directory = root_})) {}
 
-  std::size_t BlobFiles() const { return FilesBelow(root_ + "/layers") + FilesBelow(root_ + "/images"); }
+  std::size_t BlobFiles() const {
+    return testing::CountFiles(root_ + "/layers") + testing::CountFiles(root_ + "/images");
+  }
   StatusOr<Image> Pull(const std::string& reference, const RegistryCredentials& credentials = {}) {
     return service_->Pull(kContext, reference, credentials, nullptr);
   }
@@ -54,7 +50,7 @@ class ImageServiceTest : public ::testing::Test {
     EXPECT_THAT(std::string(pulled.status().message()), HasSubstr(message));
     EXPECT_THAT(*service_->List(), IsEmpty());
     EXPECT_EQ(BlobFiles(), 0U);
-    EXPECT_EQ(FilesBelow(root_ + "/ingest"), 0U);
+    EXPECT_EQ(testing::CountFiles(root_ + "/ingest"), 0U);
   }
 
   const testing::TemporaryDirectory directory_;
@@ -237,7 +233,7 @@ TEST_F(ImageServiceTest, GarbageOfACrashIsCollected) {
   std::ofstream(Concat(root_, "/images/", hex, ".erofs")) << "x";
   ASSERT_TRUE(service_->CollectGarbage(kContext).ok());
   EXPECT_EQ(BlobFiles(), 5U);
-  EXPECT_EQ(FilesBelow(root_ + "/ingest"), 0U);
+  EXPECT_EQ(testing::CountFiles(root_ + "/ingest"), 0U);
 }
 
 TEST_F(ImageServiceTest, TwoPullsShareALayer) {

@@ -34,11 +34,6 @@ const Descriptor kDescriptor{.digest = DigestOf(kBlob), .size = kBlob.size()};
 const RegistryCredentials kCredentials{.username = "user", .password = "p4ssword"};
 constexpr char kBasic[] = "Basic dXNlcjpwNHNzd29yZA==";
 
-std::string Authorization(const FakeRequest& request) {
-  const auto found = request.headers.find("authorization");
-  return found == request.headers.end() ? "" : found->second;
-}
-
 class RegistryBadInputTest : public ::testing::Test {
  protected:
   // Small enough that whatever is not bounded by them hangs for the test's whole time.
@@ -82,7 +77,7 @@ TEST_F(RegistryBadInputTest, Reg01AuthorizationStaysWithItsHost) {
     if (request.target == "/here") {
       return {.status = 307, .headers = {"Location: http://" + elsewhere.host() + "/there"}};
     }
-    if (Authorization(request).empty()) {
+    if (request.Authorization().empty()) {
       return {.status = 401, .headers = {"WWW-Authenticate: Basic realm=\"r\""}};
     }
     return {.status = 307, .headers = {"Location: /here"}};
@@ -90,11 +85,11 @@ TEST_F(RegistryBadInputTest, Reg01AuthorizationStaysWithItsHost) {
   home = &registry;
   EXPECT_EQ(*FetchBlob(registry, kCredentials), kBlob);
   ASSERT_EQ(registry.requests().size(), 4U);
-  EXPECT_EQ(Authorization(registry.requests()[1]), kBasic);
-  EXPECT_EQ(Authorization(registry.requests()[2]), kBasic);
-  EXPECT_EQ(Authorization(registry.requests()[3]), "");
+  EXPECT_EQ(registry.requests()[1].Authorization(), kBasic);
+  EXPECT_EQ(registry.requests()[2].Authorization(), kBasic);
+  EXPECT_EQ(registry.requests()[3].Authorization(), "");
   ASSERT_EQ(elsewhere.requests().size(), 1U);
-  EXPECT_EQ(Authorization(elsewhere.requests()[0]), "");
+  EXPECT_EQ(elsewhere.requests()[0].Authorization(), "");
 }
 
 TEST_F(RegistryBadInputTest, Reg01NoRedirectFromTlsToPlainHttp) {
@@ -133,9 +128,9 @@ TEST_F(RegistryBadInputTest, Reg01PrivateHeadersStayToo) {
   endpoint.authorization = "Bearer mirror-token";
   RegistryClient client(*ParseReference("registry.example/app:1"), {}, {endpoint}, Small(), [](const std::string&) {});
   EXPECT_EQ(*client.FetchBlob(kContext, http_, kDescriptor, kBlob.size()), kBlob);
-  EXPECT_EQ(Authorization(registry.requests()[0]), "Bearer mirror-token");
+  EXPECT_EQ(registry.requests()[0].Authorization(), "Bearer mirror-token");
   EXPECT_EQ(registry.requests()[0].headers.at("x-private"), "header");
-  EXPECT_EQ(Authorization(storage.requests()[0]), "");
+  EXPECT_EQ(storage.requests()[0].Authorization(), "");
   EXPECT_FALSE(storage.requests()[0].headers.contains("x-private"));
 }
 
@@ -153,7 +148,7 @@ TEST_F(RegistryBadInputTest, Reg02TokenRealmsElsewhere) {
     EXPECT_THAT(std::string(blob.status().message()), HasSubstr("token server")) << realm;
     EXPECT_THAT(std::string(blob.status().message()), Not(HasSubstr("p4ss"))) << realm;
     ASSERT_EQ(registry.requests().size(), 1U);
-    EXPECT_EQ(Authorization(registry.requests()[0]), "");
+    EXPECT_EQ(registry.requests()[0].Authorization(), "");
   }
 }
 
@@ -329,10 +324,10 @@ class RegistrySecretsTest : public RegistryBadInputTest {
 TEST_F(RegistrySecretsTest, Reg04ASecretServesItsOwnPullOnly) {
   FakeRegistry registry([&](const FakeRequest& request) -> FakeResponse {
     if (request.target.starts_with("/token")) {
-      if (Authorization(request) != kBasic) return {.status = 401};
+      if (request.Authorization() != kBasic) return {.status = 401};
       return {.body = R"({"token":"first-token"})"};
     }
-    if (Authorization(request) == "Bearer first-token") return image_.Answer(request.target);
+    if (request.Authorization() == "Bearer first-token") return image_.Answer(request.target);
     return {.status = 401,
             .headers = {"WWW-Authenticate: Bearer realm=\"http://" + request.headers.at("host") + "/token\""}};
   });
@@ -347,8 +342,8 @@ TEST_F(RegistrySecretsTest, Reg04ASecretServesItsOwnPullOnly) {
     }
   }
   for (std::size_t i = before; i < registry.requests().size(); ++i) {
-    EXPECT_THAT(Authorization(registry.requests()[i]), Not(HasSubstr("first-token")));
-    EXPECT_NE(Authorization(registry.requests()[i]), kBasic);
+    EXPECT_THAT(registry.requests()[i].Authorization(), Not(HasSubstr("first-token")));
+    EXPECT_NE(registry.requests()[i].Authorization(), kBasic);
   }
   // What is there stays there, for the kubelet to decide about.
   EXPECT_TRUE((*service_->Find(reference)).has_value());
@@ -356,7 +351,7 @@ TEST_F(RegistrySecretsTest, Reg04ASecretServesItsOwnPullOnly) {
 
 TEST_F(RegistrySecretsTest, Reg04NoSecretInErrorsEvenIfTheRegistryEchoesIt) {
   FakeRegistry registry([&](const FakeRequest& request) -> FakeResponse {
-    const std::string said = Authorization(request);
+    const std::string said = request.Authorization();
     if (said.empty()) return {.status = 401, .headers = {"WWW-Authenticate: Basic realm=\"r\""}};
     return {.status = 403, .body = "denied: " + said + " of user:p4ssword, id-s3cret, r3g-token"};
   });

@@ -42,11 +42,6 @@ StatusOr<std::string> Fetch(const FakeRegistry& registry, const RegistryCredenti
   return client.FetchBlob(kContext, http, kDescriptor, 1U << 20);
 }
 
-std::string Authorization(const FakeRequest& request) {
-  const auto found = request.headers.find("authorization");
-  return found == request.headers.end() ? "" : found->second;
-}
-
 TEST(RegistryClientTest, GoesOnWhereItWasCutOff) {
   std::atomic<int> times = 0;
   FakeRegistry resuming([&](const FakeRequest& request) -> FakeResponse {
@@ -91,10 +86,10 @@ TEST(RegistryClientTest, GetsATokenOnceAndKeepsSecretsToItself) {
   FakeRegistry* self = nullptr;
   FakeRegistry registry([&](const FakeRequest& request) -> FakeResponse {
     if (request.target.starts_with("/token")) {
-      if (Authorization(request) != "Basic dTpw") return {.status = 401};
+      if (request.Authorization() != "Basic dTpw") return {.status = 401};
       return {.body = R"({"token":"t0ken"})"};
     }
-    if (Authorization(request) == "Bearer t0ken") return {.body = kBlob};
+    if (request.Authorization() == "Bearer t0ken") return {.body = kBlob};
     return {.status = 401,
             .headers = {Concat("WWW-Authenticate: Bearer realm=\"http://", self->host(),
                                "/token\",service=\"s p\",scope=\"repository:app:pull\"")}};
@@ -109,12 +104,12 @@ TEST(RegistryClientTest, GetsATokenOnceAndKeepsSecretsToItself) {
   EXPECT_THAT(std::string(wrong.status().message()), Not(HasSubstr("secret")));
   // Credentials for another server are not shown to this one.
   EXPECT_FALSE(Fetch(registry, {.username = "u", .password = "p", .server_address = "registry.example"}).ok());
-  EXPECT_EQ(Authorization(registry.requests().back()), "");
+  EXPECT_EQ(registry.requests().back().Authorization(), "");
 }
 
 TEST(RegistryClientTest, Basic) {
   FakeRegistry registry([&](const FakeRequest& request) -> FakeResponse {
-    if (Authorization(request) == "Basic dTpw") return {.body = kBlob};
+    if (request.Authorization() == "Basic dTpw") return {.body = kBlob};
     return {.status = 401, .headers = {"WWW-Authenticate: Negotiate, Basic realm=\"r\""}};
   });
   EXPECT_EQ(*Fetch(registry, {.username = "u", .password = "p"}), kBlob);
@@ -129,9 +124,9 @@ TEST(RegistryClientTest, RedirectsCarryNoAuthorizationElsewhere) {
     return {.status = 307, .headers = {"Location: /same"}};
   });
   EXPECT_EQ(*Fetch(registry, {.registry_token = "t"}), kBlob);
-  EXPECT_EQ(Authorization(registry.requests()[1]), "Bearer t");
+  EXPECT_EQ(registry.requests()[1].Authorization(), "Bearer t");
   ASSERT_EQ(storage.requests().size(), 1U);
-  EXPECT_EQ(Authorization(storage.requests()[0]), "");
+  EXPECT_EQ(storage.requests()[0].Authorization(), "");
 }
 
 TEST(RegistryClientTest, RedirectsThatAreNotFollowed) {

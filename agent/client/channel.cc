@@ -161,7 +161,7 @@ void Channel::Close() {
     self->closed_ = true;
     self->reconnect_timer_.cancel();
     if (self->connection_) self->Drop(self->connection_, "closed");
-    self->FailAll(absl::StatusCode::kUnavailable, "the channel was closed");
+    self->FailAll(absl::UnavailableError("the channel was closed"));
   });
 }
 
@@ -200,10 +200,8 @@ void Channel::Abandon(const std::shared_ptr<Call>& call) {
   if (connection_->abandoned > kMaximumAbandoned) Drop(connection_, "the guest leaves too many calls unanswered");
 }
 
-void Channel::FailAll(absl::StatusCode code, const std::string& message) {
-  // A status of its own for each waiter: copies would share one representation between threads, which is sound, but
-  // its counter lies in a library that ThreadSanitizer does not see into.
-  for (const auto& [sequence, call] : std::exchange(waiting_, {})) call->Finish(Status(code, message));
+void Channel::FailAll(const Status& status) {
+  for (const auto& [sequence, call] : std::exchange(waiting_, {})) call->Finish(status);
 }
 
 void Channel::Pump(const ConnectionPointer& connection) {
@@ -233,11 +231,11 @@ void Channel::Connect() {
     SetTrouble(ErrnoText(made.error));
     const bool nobody = made.error == ENOENT || made.error == ECONNREFUSED;
     if (nobody && was_connected_) {
-      FailAll(absl::StatusCode::kUnavailable, absl::StrCat("nobody listens any more: ", trouble()));
+      FailAll(absl::UnavailableError(absl::StrCat("nobody listens any more: ", trouble())));
     } else if (nobody || made.error == EAGAIN || made.error == EINTR || made.error == EMFILE || made.error == ENFILE) {
       ConnectLater();
     } else {
-      FailAll(absl::ErrnoToStatusCode(made.error), ErrnoText(made.error));
+      FailAll(Status(absl::ErrnoToStatusCode(made.error), ErrnoText(made.error)));
     }
     return;
   }

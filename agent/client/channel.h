@@ -62,7 +62,7 @@ class Channel : public std::enable_shared_from_this<Channel> {
   void Pump(const ConnectionPointer& connection);
   // Does nothing if it is not the present connection any more. By value: it clears connection_.
   void Drop(ConnectionPointer connection, const std::string& trouble);
-  void FailAll(absl::StatusCode code, const std::string& message);
+  void FailAll(const Status& status);
 
   void SetTrouble(const std::string& trouble);
   [[nodiscard]] std::string trouble() const;

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <sstream>
 #include <utility>
 
@@ -59,6 +60,11 @@ TemporaryDirectory::TemporaryDirectory() : path_("/tmp/husk-images-test-XXXXXX")
 TemporaryDirectory::~TemporaryDirectory() {
   std::error_code ignored;
   std::filesystem::remove_all(path_, ignored);
+}
+
+std::size_t CountFiles(const std::string& directory) {
+  const auto begin = std::filesystem::directory_iterator(directory);
+  return static_cast<std::size_t>(std::distance(begin, std::filesystem::directory_iterator()));
 }
 
 Status Concatenate(const std::vector<DiskPart>& parts, const std::string& path) {

@@ -2,6 +2,7 @@
 #ifndef HUSK_IMAGES_TESTING_DISK_CHECK_H_
 #define HUSK_IMAGES_TESTING_DISK_CHECK_H_
 
+#include <cstddef>
 #include <set>
 #include <string>
 #include <vector>
@@ -23,6 +24,9 @@ class TemporaryDirectory {
  private:
   std::string path_;
 };
+
+// How many files and directories are directly in it.
+std::size_t CountFiles(const std::string& directory);
 
 // The parts, one after the other, in one file. Their lengths must be what the files have.
 Status Concatenate(const std::vector<DiskPart>& parts, const std::string& path);

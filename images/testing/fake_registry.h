@@ -24,6 +24,12 @@ struct FakeRequest {
   std::string body;
   int connection = 0;       // counts from 1
   std::string client_name;  // of the certificate that the client has shown
+
+  // Empty: it has none.
+  [[nodiscard]] std::string Authorization() const {
+    const auto found = headers.find("authorization");
+    return found == headers.end() ? "" : found->second;
+  }
 };
 
 struct FakeResponse {
