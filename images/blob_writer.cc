@@ -5,6 +5,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
+#include <string>
+#include <system_error>
 
 #include "images/layer_index.h"
 #include "images/limits.h"
@@ -15,6 +18,13 @@ namespace {
 
 constexpr std::size_t kBufferSize = std::size_t{1} << 20;
 constexpr std::uint64_t kWritebackChunk = std::uint64_t{16} << 20;
+
+// Where the disk is full is of interest, and the writer has only a descriptor.
+std::string PathOf(int fd) {
+  std::error_code error;
+  const std::filesystem::path path = std::filesystem::read_symlink(Concat("/proc/self/fd/", fd), error);
+  return error ? "a layer blob" : path.string();
+}
 
 }  // namespace
 
@@ -48,7 +58,10 @@ Status BlobWriter::Write(std::uint64_t offset, std::string_view data) {
 
 StatusOr<std::uint64_t> BlobWriter::Finish() {
   HUSK_RETURN_IF_ERROR(Flush());
-  if (ftruncate(fd_, static_cast<off_t>(end_)) != 0) return ErrnoStatus(errno, "set the length of a layer blob");
+  if (ftruncate(fd_, static_cast<off_t>(end_)) != 0) {
+    const int error = errno;
+    return ErrnoStatus(error, Concat("set the length of ", PathOf(fd_)));
+  }
   return end_;
 }
 
@@ -57,7 +70,10 @@ Status BlobWriter::Flush() {
   while (!left.empty()) {
     const ssize_t written = pwrite(fd_, left.data(), left.size(), static_cast<off_t>(buffer_start_));
     if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return ErrnoStatus(errno, "write a layer blob");
+    if (written < 0) {
+      const int error = errno;
+      return ErrnoStatus(error, Concat("write ", PathOf(fd_)));
+    }
     left.remove_prefix(static_cast<std::size_t>(written));
     buffer_start_ += static_cast<std::uint64_t>(written);
   }

@@ -3,6 +3,7 @@
 #include <sqlite3.h>
 
 #include <array>
+#include <cerrno>
 #include <utility>
 
 #include "images/text.h"
@@ -39,8 +40,13 @@ constexpr std::array<const char*, 2> kMigrations = {
 
 Status DatabaseError(sqlite3* handle, std::string_view doing) {
   const int code = sqlite3_errcode(handle);
-  const std::string message = Concat("image index: ", doing, ": ", sqlite3_errmsg(handle));
-  return code == SQLITE_FULL ? absl::ResourceExhaustedError(message) : absl::InternalError(message);
+  const char* const path = sqlite3_db_filename(handle, "main");
+  const std::string message =
+      Concat("image index ", path == nullptr ? "" : path, ": ", doing, ": ", sqlite3_errmsg(handle));
+  // Where SQLite maps a file, a full disk is an error like others.
+  const int cause = code == SQLITE_IOERR ? sqlite3_system_errno(handle) : 0;
+  const bool full = code == SQLITE_FULL || cause == ENOSPC || cause == EDQUOT;
+  return full ? absl::ResourceExhaustedError(message) : absl::InternalError(message);
 }
 
 class Statement {
@@ -116,9 +122,9 @@ StatusOr<std::unique_ptr<ImageDatabase>> ImageDatabase::Open(const std::string& 
   constexpr int kBusyMilliseconds = 5000;
   sqlite3_busy_timeout(handle, kBusyMilliseconds);
   for (const char* pragma : {"PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON"}) {
-    HUSK_RETURN_IF_ERROR_DOING(database->Execute(pragma), path);
+    HUSK_RETURN_IF_ERROR(database->Execute(pragma));
   }
-  HUSK_RETURN_IF_ERROR_DOING(database->Migrate(), path);
+  HUSK_RETURN_IF_ERROR(database->Migrate());
   return database;
 }
 
@@ -137,8 +143,9 @@ Status ImageDatabase::Migrate() {
   const std::uint64_t version = query.Number(0);
   HUSK_RETURN_IF_ERROR(query.Step().status());
   if (version > kMigrations.size()) {
-    return absl::FailedPreconditionError(Concat("the image index has version ", version, ", this Husk knows ",
-                                                kMigrations.size(), ": it was written by a newer one"));
+    return absl::FailedPreconditionError(Concat("the image index ", sqlite3_db_filename(handle_, "main"),
+                                                " has version ", version, ", this Husk knows ", kMigrations.size(),
+                                                ": it was written by a newer one"));
   }
   for (std::uint64_t step = version; step < kMigrations.size(); ++step) {
     const std::string sql =

@@ -112,7 +112,12 @@ StatusOr<std::shared_ptr<ImageStore>> ImageStore::Open(const std::string& direct
   }
   std::shared_ptr<ImageStore> store(new ImageStore(directory));
   const MutexLock lock(store->mutex_);
-  HUSK_ASSIGN_OR_RETURN(store->database_, ImageDatabase::Open(directory + "/images.db"));
+  StatusOr<std::unique_ptr<ImageDatabase>> database = ImageDatabase::Open(directory + "/images.db");
+  if (absl::IsResourceExhausted(database.status()) && store->reserve_.Release()) {
+    database = ImageDatabase::Open(directory + "/images.db");
+  }
+  HUSK_ASSIGN_OR_RETURN(store->database_, std::move(database));
+  store->reserve_.Take();
   return store;
 }
 
@@ -147,6 +152,7 @@ void ImageStore::Unpin(const std::set<std::string>& files) {
     // What cannot be deleted now is deleted by CollectGarbage.
     static_cast<void>(DeleteIfUnused(file));
   }
+  reserve_.Take();
 }
 
 Status ImageStore::DeleteIfUnused(const std::string& file) {
@@ -186,14 +192,14 @@ void ImageStore::ForgetIngest(const std::string& path) {
 
 Status ImageStore::CommitLayer(const std::string& diff_id, IngestFile& blob, const std::string& index) {
   HUSK_ASSIGN_OR_RETURN(const std::unique_ptr<IngestFile> index_file, NewIngestFile());
-  HUSK_RETURN_IF_ERROR(WriteAll(index_file->fd(), index, "a layer index"));
+  HUSK_RETURN_IF_ERROR(WriteAll(index_file->fd(), index, index_file->path()));
   HUSK_RETURN_IF_ERROR(blob.Commit(LayerPath(diff_id)));
   return index_file->Commit(Concat(LayerPath(diff_id), kIndexSuffix));
 }
 
 Status ImageStore::CommitMetadata(const std::string& metadata, std::string_view bytes) {
   HUSK_ASSIGN_OR_RETURN(const std::unique_ptr<IngestFile> file, NewIngestFile());
-  HUSK_RETURN_IF_ERROR(WriteAll(file->fd(), bytes, "image metadata"));
+  HUSK_RETURN_IF_ERROR(WriteAll(file->fd(), bytes, file->path()));
   return file->Commit(MetadataPath(metadata));
 }
 
@@ -254,8 +260,11 @@ Status ImageStore::Remove(const std::string& id_or_name) {
   const MutexLock lock(mutex_);
   HUSK_ASSIGN_OR_RETURN(const std::optional<ImageRecord> record, database_->Find(id_or_name));
   if (!record) return absl::OkStatus();
-  HUSK_RETURN_IF_ERROR(database_->Remove(record->id));
+  Status removed = database_->Remove(record->id);
+  if (absl::IsResourceExhausted(removed) && reserve_.Release()) removed = database_->Remove(record->id);
+  HUSK_RETURN_IF_ERROR(removed);
   for (const std::string& file : FilesOf(*record)) HUSK_RETURN_IF_ERROR(DeleteIfUnused(file));
+  reserve_.Take();
   return absl::OkStatus();
 }
 

@@ -5,6 +5,7 @@
 //   layers/<hex>.index      its index; only whole layers have one
 //   images/<hex>.erofs      an image's metadata
 //   ingest/<n>              files being written, renamed when they are whole and durable
+//   reserve                 space to write the index with when the disk is full
 #ifndef HUSK_IMAGES_IMAGE_STORE_H_
 #define HUSK_IMAGES_IMAGE_STORE_H_
 
@@ -22,6 +23,7 @@
 #include "agent/common/mutex.h"
 #include "agent/common/status.h"
 #include "agent/common/unique_fd.h"
+#include "images/disk_reserve.h"
 #include "images/image_database.h"
 #include "images/image_service.h"
 
@@ -54,6 +56,7 @@ class ImageStore : public std::enable_shared_from_this<ImageStore> {
     IngestFile(const IngestFile&) = delete;
     IngestFile& operator=(const IngestFile&) = delete;
     [[nodiscard]] int fd() const { return fd_.get(); }
+    [[nodiscard]] const std::string& path() const { return path_; }
     // Makes it durable, then gives it its name.
     Status Commit(const std::string& path);
 
@@ -93,7 +96,7 @@ class ImageStore : public std::enable_shared_from_this<ImageStore> {
   Status CollectGarbage(const Context& context);
 
  private:
-  explicit ImageStore(std::string directory) : directory_(std::move(directory)) {}
+  explicit ImageStore(std::string directory) : directory_(std::move(directory)), reserve_(directory_ + "/reserve") {}
 
   std::shared_ptr<Pin> PinLocked(std::set<std::string> files) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Unpin(const std::set<std::string>& files);
@@ -103,6 +106,7 @@ class ImageStore : public std::enable_shared_from_this<ImageStore> {
 
   const std::string directory_;
   Mutex mutex_;
+  const DiskReserve reserve_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<ImageDatabase> database_ ABSL_GUARDED_BY(mutex_);
   // "layers/<hex>" and "images/<hex>.erofs", with how many pins they have.
   std::map<std::string, std::uint32_t> pins_ ABSL_GUARDED_BY(mutex_);
