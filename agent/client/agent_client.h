@@ -25,6 +25,11 @@ class AgentClient {
   virtual Status ConfigureSandbox(const Context& context, const v1::ConfigureSandboxRequest& request) = 0;
   virtual Status Shutdown(const Context& context) = 0;
 
+  virtual Status CreateVolume(const Context& context, const v1::CreateVolumeRequest& request) = 0;
+  virtual Status ChangeVolume(const Context& context, const v1::ChangeVolumeRequest& request) = 0;
+  virtual StatusOr<v1::ReadVolumeResponse> ReadVolume(const Context& context, const v1::ReadVolumeRequest& request) = 0;
+  virtual Status RemoveVolume(const Context& context, const v1::RemoveVolumeRequest& request) = 0;
+
   virtual Status CreateContainer(const Context& context, const v1::CreateContainerRequest& request) = 0;
   virtual StatusOr<v1::StartContainerResponse> StartContainer(const Context& context,
                                                               const v1::StartContainerRequest& request) = 0;

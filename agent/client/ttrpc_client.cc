@@ -62,6 +62,18 @@ class TtrpcClient : public AgentClient {
   Status Shutdown(const Context& context) override {
     return Call<v1::ShutdownResponse>(context, "Shutdown", v1::ShutdownRequest()).status();
   }
+  Status CreateVolume(const Context& context, const v1::CreateVolumeRequest& request) override {
+    return Call<v1::CreateVolumeResponse>(context, "CreateVolume", request).status();
+  }
+  Status ChangeVolume(const Context& context, const v1::ChangeVolumeRequest& request) override {
+    return Call<v1::ChangeVolumeResponse>(context, "ChangeVolume", request).status();
+  }
+  StatusOr<v1::ReadVolumeResponse> ReadVolume(const Context& context, const v1::ReadVolumeRequest& request) override {
+    return Call<v1::ReadVolumeResponse>(context, "ReadVolume", request);
+  }
+  Status RemoveVolume(const Context& context, const v1::RemoveVolumeRequest& request) override {
+    return Call<v1::RemoveVolumeResponse>(context, "RemoveVolume", request).status();
+  }
   Status CreateContainer(const Context& context, const v1::CreateContainerRequest& request) override {
     return Call<v1::CreateContainerResponse>(context, "CreateContainer", request).status();
   }

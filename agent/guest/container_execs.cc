@@ -11,6 +11,7 @@
 #include "agent/guest/cgroup.h"
 #include "agent/guest/containers.h"
 #include "agent/guest/files.h"
+#include "agent/guest/ids.h"
 #include "agent/guest/oci_bundle.h"
 
 namespace husk::agent {

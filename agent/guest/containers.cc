@@ -8,13 +8,13 @@
 #include "absl/strings/str_cat.h"
 #include "agent/guest/cgroup.h"
 #include "agent/guest/files.h"
+#include "agent/guest/ids.h"
 #include "agent/guest/oci_bundle.h"
 #include "agent/guest/user_lookup.h"
 
 namespace husk::agent {
 namespace {
 
-constexpr std::size_t kMaximumIdLength = 128;
 constexpr auto kRemovalPatience = std::chrono::seconds(60);
 
 Status UnknownContainer(const std::string& id) {
@@ -22,16 +22,6 @@ Status UnknownContainer(const std::string& id) {
 }
 
 }  // namespace
-
-Status CheckId(const std::string& id) {
-  const bool good = !id.empty() && id.size() <= kMaximumIdLength && id[0] != '.' && id[0] != '-' &&
-                    std::all_of(id.begin(), id.end(), [](char c) {
-                      return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
-                             c == '.' || c == '-';
-                    });
-  if (!good) return absl::InvalidArgumentError("an id has to be 1 to 128 of the characters a-z, A-Z, 0-9, _ . -");
-  return absl::OkStatus();
-}
 
 std::int64_t NowNanoseconds() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
@@ -65,12 +55,13 @@ void MarkExited(Process& process, int exit_code, bool oom_killed) {
   process.io.standard_input().Close();
 }
 
-Containers::Containers(EventLoop& loop, Children& children, Crun& crun, ContainerRoots& roots, Places places,
-                       std::function<void()> changed)
+Containers::Containers(EventLoop& loop, Children& children, Crun& crun, ContainerRoots& roots, Volumes& volumes,
+                       Places places, std::function<void()> changed)
     : loop_(loop),
       children_(children),
       crun_(crun),
       roots_(roots),
+      volumes_(volumes),
       places_(std::move(places)),
       changed_(std::move(changed)) {}
 
@@ -159,6 +150,11 @@ Status Containers::WriteBundle(Container& container, const v1::ContainerSpec& sp
   facts.terminal = spec.tty();
   facts.cgroups_path = absl::StrCat("/husk/", spec.id());
   facts.pod_files = places_.pod_files;
+  for (const v1::VolumeMount& mount : spec.volume_mounts()) {
+    HUSK_ASSIGN_OR_RETURN(std::string source, volumes_.MountSource(mount));
+    facts.volumes.push_back(
+        {.source = std::move(source), .destination = mount.destination(), .read_only = mount.read_only()});
+  }
   HUSK_ASSIGN_OR_RETURN(facts.user, ResolveUserIn(root, spec.user()));
   HUSK_ASSIGN_OR_RETURN(container.config, CompleteConfig(spec.oci_config_json(), facts));
   container.created.set_uid(facts.user.uid);

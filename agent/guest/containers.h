@@ -12,6 +12,7 @@
 #include "agent/guest/container_roots.h"
 #include "agent/guest/crun.h"
 #include "agent/guest/process.h"
+#include "agent/guest/volumes.h"
 #include "agent/proto/agent.pb.h"
 
 namespace husk::agent {
@@ -32,7 +33,7 @@ class Containers {
   static constexpr std::size_t kMaximumExecs = 256;  // of one container
 
   // `changed` is called whenever a Poll may have something to tell.
-  Containers(EventLoop& loop, Children& children, Crun& crun, ContainerRoots& roots, Places places,
+  Containers(EventLoop& loop, Children& children, Crun& crun, ContainerRoots& roots, Volumes& volumes, Places places,
              std::function<void()> changed);
 
   void Create(const v1::ContainerSpec& spec, const Done<v1::CreateContainerResponse>& done);
@@ -101,14 +102,12 @@ class Containers {
   Children& children_;
   Crun& crun_;
   ContainerRoots& roots_;
+  Volumes& volumes_;
   const Places places_;
   const std::function<void()> changed_;
   std::map<std::string, std::unique_ptr<Container>> containers_;
   std::uint64_t execs_ = 0;  // numbers their cgroups
 };
-
-// Ids become file names and crun's arguments.
-Status CheckId(const std::string& id);
 
 // Shared by the two kinds of process: what follows the end of the start, and of the process. Nanoseconds since 1970.
 std::int64_t NowNanoseconds();

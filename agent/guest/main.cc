@@ -15,6 +15,7 @@
 #include "agent/guest/init.h"
 #include "agent/guest/sandbox.h"
 #include "agent/guest/service.h"
+#include "agent/guest/volumes.h"
 
 namespace husk::agent {
 namespace {
@@ -23,6 +24,7 @@ constexpr const char* kPortName = "org.husk.agent";
 constexpr const char* kModuleList = "/etc/husk/modules";
 constexpr const char* kScratch = "/run/husk/scratch";
 constexpr const char* kPodFiles = "/run/husk/pod";
+constexpr const char* kVolumes = "/run/husk/volumes";
 constexpr const char* kBundles = "/run/husk/bundles";
 constexpr const char* kCrunState = "/run/husk/crun";
 
@@ -31,17 +33,19 @@ Status RunAgent() {
   sigfillset(&mask);
   pthread_sigmask(SIG_BLOCK, &mask, nullptr);
   HUSK_RETURN_IF_ERROR(SetUpGuest(kModuleList));
-  for (const char* directory : {kScratch, kPodFiles, kBundles, kCrunState}) {
+  for (const char* directory : {kScratch, kPodFiles, kVolumes, kBundles, kCrunState}) {
     HUSK_RETURN_IF_ERROR(MakeDirectories(directory, 0700));
   }
   HUSK_ASSIGN_OR_RETURN(const auto loop, EventLoop::Create());
   Children children(*loop);
   DiskContainerRoots roots(*loop, children, "/run/husk", kScratch);
   VirtualMachine guest(*loop, kPodFiles, kScratch);
+  Volumes volumes(kVolumes, kScratch);
   HUSK_ASSIGN_OR_RETURN(UniqueFd port, OpenPort(kPortName));
   Service service(*loop, children, std::move(port),
                   {.roots = &roots,
                    .guest = &guest,
+                   .volumes = &volumes,
                    .crun = "/usr/bin/crun",
                    .crun_state = kCrunState,
                    .places = {.bundles = kBundles, .pod_files = kPodFiles, .cgroup_root = "/sys/fs/cgroup"}});

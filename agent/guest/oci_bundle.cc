@@ -73,6 +73,28 @@ Json Bind(const std::string& destination, const std::string& source, const char*
               {"options", Json::array({"bind", "rw", "nosuid", "nodev", more})}};
 }
 
+// A mount hides what was mounted below it before: the shallow ones first.
+std::vector<BundleFacts::Bind> ShallowFirst(std::vector<BundleFacts::Bind> binds) {
+  const auto depth = [](const BundleFacts::Bind& bind) {
+    return std::count(bind.destination.begin(), bind.destination.end(), '/');
+  };
+  std::stable_sort(binds.begin(), binds.end(), [&](const auto& a, const auto& b) { return depth(a) < depth(b); });
+  return binds;
+}
+
+Status AddVolumes(Json& mounts, const BundleFacts& facts) {
+  for (const BundleFacts::Bind& bind : ShallowFirst(facts.volumes)) {
+    if (bind.destination.size() < 2 || bind.destination.front() != '/') {
+      return absl::InvalidArgumentError(absl::StrCat("a volume cannot be mounted at \"", bind.destination, "\""));
+    }
+    mounts.push_back({{"destination", bind.destination},
+                      {"type", "bind"},
+                      {"source", bind.source},
+                      {"options", Json::array({"rbind", "rprivate", bind.read_only ? "ro" : "rw"})}});
+  }
+  return absl::OkStatus();
+}
+
 void FillMounts(Json& mounts, const BundleFacts& facts) {
   // After all others: a mount of the configuration may hold the directory.
   for (const char* name : {"resolv.conf", "hosts", "hostname"}) {
@@ -107,6 +129,7 @@ StatusOr<std::string> CompleteConfig(std::string_view oci_config_json, const Bun
   HUSK_ASSIGN_OR_RETURN(Json * linux_part, Member(config, "linux", Json::value_t::object));
   (*linux_part)["cgroupsPath"] = facts.cgroups_path;
   HUSK_ASSIGN_OR_RETURN(Json * mounts, Member(config, "mounts", Json::value_t::array));
+  HUSK_RETURN_IF_ERROR(AddVolumes(*mounts, facts));
   FillMounts(*mounts, facts);
   return Dump(config);
 }

@@ -17,12 +17,20 @@ struct BundleFacts {
   bool terminal = false;
   std::string cgroups_path;  // replaces linux.cgroupsPath
   ResolvedUser user;
+  // A volume's place in the guest, and in the container.
+  struct Bind {
+    std::string source;
+    std::string destination;
+    bool read_only = false;
+  };
+  std::vector<Bind> volumes;
   // Where the pod's files lie in the guest: resolv.conf, hosts, hostname and the directory shm. Bound over the
   // container's unless the configuration mounts something there.
   std::string pod_files;
 };
 
-// The configuration with BundleFacts filled in. INVALID_ARGUMENT if it is not a JSON object of the OCI's shape.
+// The configuration with BundleFacts filled in. INVALID_ARGUMENT if it is not a JSON object of the OCI's shape, or a
+// destination is not an absolute path, or is "/".
 StatusOr<std::string> CompleteConfig(std::string_view oci_config_json, const BundleFacts& facts);
 
 // The process.json of an exec: the container's own process with other arguments (any bytes but NUL; what is not UTF-8

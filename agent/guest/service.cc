@@ -52,9 +52,10 @@ v1::HelloResponse Hello() {
 Service::Service(EventLoop& loop, Children& children, UniqueFd port, const Parts& parts)
     : loop_(loop),
       guest_(*parts.guest),
+      volumes_(*parts.volumes),
       poller_(loop, containers_),
       crun_(loop, children, parts.crun, parts.crun_state),
-      containers_(loop, children, crun_, *parts.roots, parts.places, [this] { poller_.Changed(); }),
+      containers_(loop, children, crun_, *parts.roots, volumes_, parts.places, [this] { poller_.Changed(); }),
       channel_(
           loop, std::move(port),
           [this](const std::string& method, const std::string& payload, const Channel::Answer& answer) {
@@ -99,6 +100,7 @@ void Service::RegisterAll() {
   });
   RegisterContainerMethods();
   RegisterProcessMethods();
+  RegisterVolumeMethods();
 }
 
 void Service::RegisterContainerMethods() {
@@ -148,6 +150,28 @@ void Service::RegisterProcessMethods() {
         const Status status = process->io.Resize(request.columns(), request.rows());
         if (!status.ok()) return done(status);
         done(v1::ResizeTerminalResponse());
+      });
+}
+
+void Service::RegisterVolumeMethods() {
+  // A status as the answer of a method that says nothing else.
+  const auto answer = [](const Status& status, const auto& done, const auto& response) {
+    if (!status.ok()) return done(status);
+    done(response);
+  };
+  Register<v1::CreateVolumeRequest, v1::CreateVolumeResponse>(
+      "CreateVolume", [this, answer](const v1::CreateVolumeRequest& request, const auto& done) {
+        answer(volumes_.Create(request), done, v1::CreateVolumeResponse());
+      });
+  Register<v1::ChangeVolumeRequest, v1::ChangeVolumeResponse>(
+      "ChangeVolume", [this, answer](const v1::ChangeVolumeRequest& request, const auto& done) {
+        answer(volumes_.Change(request), done, v1::ChangeVolumeResponse());
+      });
+  Register<v1::ReadVolumeRequest, v1::ReadVolumeResponse>(
+      "ReadVolume", [this](const v1::ReadVolumeRequest& request, const auto& done) { done(volumes_.Read(request)); });
+  Register<v1::RemoveVolumeRequest, v1::RemoveVolumeResponse>(
+      "RemoveVolume", [this, answer](const v1::RemoveVolumeRequest& request, const auto& done) {
+        answer(volumes_.Remove(request.volume_id()), done, v1::RemoveVolumeResponse());
       });
 }
 

@@ -12,6 +12,7 @@
 #include "agent/guest/containers.h"
 #include "agent/guest/poller.h"
 #include "agent/guest/sandbox.h"
+#include "agent/guest/volumes.h"
 
 namespace husk::agent {
 
@@ -21,6 +22,7 @@ class Service {
   struct Parts {
     ContainerRoots* roots;
     Guest* guest;
+    Volumes* volumes;
     std::string crun;
     std::string crun_state;
     Containers::Places places;
@@ -38,11 +40,13 @@ class Service {
   void RegisterAll();
   void RegisterContainerMethods();
   void RegisterProcessMethods();
+  void RegisterVolumeMethods();
   void Handle(const std::string& method, const std::string& payload, const Channel::Answer& answer);
   void PowerOffWhenAnswered(int checks_left);
 
   EventLoop& loop_;
   Guest& guest_;
+  Volumes& volumes_;
   Poller poller_;
   Crun crun_;
   Containers containers_;

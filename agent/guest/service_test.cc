@@ -149,9 +149,11 @@ class ServiceTest : public ::testing::Test {
     Children children(*loop_);
     NoRoots roots;
     NoGuest guest;
+    Volumes volumes(base_ + "/volumes", base_ + "/scratch");
     Service service(*loop_, children, std::move(port_),
                     {.roots = &roots,
                      .guest = &guest,
+                     .volumes = &volumes,
                      .crun = HUSK_FAKE_CRUN,
                      .crun_state = base_ + "/crun",
                      .places = {.bundles = base_ + "/bundles", .pod_files = base_ + "/pod", .cgroup_root = base_}});

@@ -1,0 +1,303 @@
+#include "agent/guest/volumes.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "agent/guest/files.h"
+#include "agent/guest/ids.h"
+#include "agent/guest/text.h"
+
+namespace husk::agent {
+namespace {
+
+constexpr const char* kFiles = "/files";
+constexpr const char* kStaging = "/staging";
+constexpr const char* kStaged = "file";
+constexpr std::uint32_t kMaximumRead = std::uint32_t{1} << 20;
+
+// Names between slashes: none empty, none "." or "..", no NUL.
+StatusOr<std::vector<std::string>> Names(const std::string& path) {
+  std::vector<std::string> names;
+  for (const std::string_view name : Split(path, '/')) {
+    if (name.empty() || name == "." || name == ".." || name.find('\0') != std::string_view::npos) {
+      return absl::InvalidArgumentError(absl::StrCat("\"", path, "\" is no path in a volume"));
+    }
+    names.emplace_back(name);
+  }
+  return names;
+}
+
+StatusOr<UniqueFd> OpenDirectory(const std::string& path) {
+  UniqueFd fd(open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd.valid()) return ErrnoStatus(errno, absl::StrCat("open ", path));
+  return fd;
+}
+
+StatusOr<UniqueFd> OpenBelow(int directory, const std::string& path, std::uint64_t flags) {
+  open_how how{};
+  how.flags = flags | O_CLOEXEC;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  UniqueFd fd(static_cast<int>(syscall(SYS_openat2, directory, path.c_str(), &how, sizeof how)));
+  if (!fd.valid()) return ErrnoStatus(errno, absl::StrCat("open ", path));
+  return fd;
+}
+
+// A name in a directory that is held open.
+struct Place {
+  UniqueFd directory;
+  std::string name;
+};
+
+StatusOr<Place> FindPlace(const std::string& root, const std::string& path) {
+  HUSK_ASSIGN_OR_RETURN(const auto names, Names(path));
+  HUSK_ASSIGN_OR_RETURN(UniqueFd directory, OpenDirectory(root));
+  const std::size_t slash = path.rfind('/');
+  if (slash != std::string::npos) {
+    HUSK_ASSIGN_OR_RETURN(directory, OpenBelow(directory.get(), path.substr(0, slash), O_PATH | O_DIRECTORY));
+  }
+  return Place{.directory = std::move(directory), .name = names.back()};
+}
+
+// Removes a tree by its name in an open directory, without following links.
+Status RemoveAt(const Place& place) {
+  std::error_code error;
+  std::filesystem::remove_all(absl::StrCat("/proc/self/fd/", place.directory.get(), "/", place.name), error);
+  return error ? ErrnoStatus(error.value(), absl::StrCat("remove ", place.name)) : absl::OkStatus();
+}
+
+Status SetOwner(int fd, const v1::FileOwner& owner) {
+  if (fchown(fd, owner.uid(), owner.gid()) != 0) return ErrnoStatus(errno, "set the owner");
+  if (fchmod(fd, owner.mode() & 07777) != 0) return ErrnoStatus(errno, "set the mode");
+  return absl::OkStatus();
+}
+
+Status WriteAt(int fd, std::string_view data, std::uint64_t offset) {
+  while (!data.empty()) {
+    const ssize_t count = pwrite(fd, data.data(), data.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return ErrnoStatus(errno, "write");
+    data.remove_prefix(static_cast<std::size_t>(count));
+    offset += static_cast<std::uint64_t>(count);
+  }
+  return absl::OkStatus();
+}
+
+// A piece into `fd`; the last one ends the file there.
+Status WritePiece(int fd, const v1::FileOperation::WriteFile& piece) {
+  HUSK_RETURN_IF_ERROR(WriteAt(fd, piece.data(), piece.offset()));
+  if (!piece.last()) return absl::OkStatus();
+  if (ftruncate(fd, static_cast<off_t>(piece.offset() + piece.data().size())) != 0) {
+    return ErrnoStatus(errno, "set the size");
+  }
+  return SetOwner(fd, piece.owner());
+}
+
+Status MakeDirectory(const std::string& files, const v1::FileOperation::MakeDirectory& directory) {
+  HUSK_ASSIGN_OR_RETURN(const Place place, FindPlace(files, directory.path()));
+  if (mkdirat(place.directory.get(), place.name.c_str(), 0700) != 0 && errno != EEXIST) {
+    return ErrnoStatus(errno, absl::StrCat("mkdir ", directory.path()));
+  }
+  HUSK_ASSIGN_OR_RETURN(const UniqueFd made, OpenBelow(place.directory.get(), place.name, O_RDONLY | O_DIRECTORY));
+  return SetOwner(made.get(), directory.owner());
+}
+
+Status MoveStaged(const std::string& staging, const Place& place) {
+  HUSK_ASSIGN_OR_RETURN(const UniqueFd from, OpenDirectory(staging));
+  if (renameat(from.get(), kStaged, place.directory.get(), place.name.c_str()) != 0) {
+    return ErrnoStatus(errno, absl::StrCat("rename to ", place.name));
+  }
+  return absl::OkStatus();
+}
+
+Status WriteStaged(const std::string& base, const v1::FileOperation::WriteFile& piece) {
+  const std::string staging = absl::StrCat(base, kStaging);
+  HUSK_ASSIGN_OR_RETURN(const Place place, FindPlace(absl::StrCat(base, kFiles), piece.path()));
+  HUSK_ASSIGN_OR_RETURN(const UniqueFd directory, OpenDirectory(staging));
+  const int flags = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (piece.offset() == 0 ? O_TRUNC : 0);
+  const UniqueFd file(openat(directory.get(), kStaged, flags, 0600));
+  if (!file.valid()) return ErrnoStatus(errno, absl::StrCat("create ", piece.path()));
+  HUSK_RETURN_IF_ERROR(WritePiece(file.get(), piece));
+  return piece.last() ? MoveStaged(staging, place) : absl::OkStatus();
+}
+
+Status WriteSingle(const std::string& base, const v1::FileOperation::WriteFile& piece) {
+  const UniqueFd file(open(absl::StrCat(base, kFiles).c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!file.valid()) return ErrnoStatus(errno, "open the volume's file");
+  return WritePiece(file.get(), piece);
+}
+
+Status MakeSymlink(const std::string& base, const v1::FileOperation::MakeSymlink& link) {
+  const std::string staging = absl::StrCat(base, kStaging);
+  HUSK_ASSIGN_OR_RETURN(const Place place, FindPlace(absl::StrCat(base, kFiles), link.path()));
+  HUSK_ASSIGN_OR_RETURN(const UniqueFd directory, OpenDirectory(staging));
+  unlinkat(directory.get(), kStaged, 0);
+  if (symlinkat(link.target().c_str(), directory.get(), kStaged) != 0) return ErrnoStatus(errno, "make a symlink");
+  if (fchownat(directory.get(), kStaged, link.uid(), link.gid(), AT_SYMLINK_NOFOLLOW) != 0) {
+    return ErrnoStatus(errno, "set a symlink's owner");
+  }
+  return MoveStaged(staging, place);
+}
+
+Status KeepOnly(const std::string& files, const v1::FileOperation::KeepOnly& keep) {
+  std::error_code error;
+  std::vector<std::string> others;
+  for (const auto& entry : std::filesystem::directory_iterator(files, error)) {
+    const std::string name = entry.path().filename().string();
+    if (std::find(keep.names().begin(), keep.names().end(), name) == keep.names().end()) others.push_back(name);
+  }
+  if (error) return ErrnoStatus(error.value(), "list the volume");
+  for (const std::string& name : others) {
+    HUSK_ASSIGN_OR_RETURN(const Place place, FindPlace(files, name));
+    HUSK_RETURN_IF_ERROR(RemoveAt(place));
+  }
+  return absl::OkStatus();
+}
+
+Status MakeFiles(const v1::CreateVolumeRequest& request, const std::string& base) {
+  HUSK_RETURN_IF_ERROR(MakeDirectories(absl::StrCat(base, kStaging), 0700));
+  const std::string files = absl::StrCat(base, kFiles);
+  if (request.single_file()) {
+    HUSK_RETURN_IF_ERROR(CreateFile(files, "", 0600));
+  } else if (mkdir(files.c_str(), 0700) != 0 && errno != EEXIST) {
+    return ErrnoStatus(errno, absl::StrCat("mkdir ", files));
+  }
+  v1::FileOwner owner;
+  owner.set_mode(request.mode());
+  owner.set_uid(request.uid());
+  owner.set_gid(request.gid());
+  const UniqueFd made(open(files.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!made.valid()) return ErrnoStatus(errno, absl::StrCat("open ", files));
+  return SetOwner(made.get(), owner);
+}
+
+}  // namespace
+
+Volumes::Volumes(std::string memory, std::string scratch) : memory_(std::move(memory)), scratch_(std::move(scratch)) {}
+
+StatusOr<Volumes::Volume*> Volumes::Find(const std::string& volume_id) {
+  const auto found = volumes_.find(volume_id);
+  if (found == volumes_.end()) return absl::NotFoundError(absl::StrCat("there is no volume ", volume_id));
+  return &found->second;
+}
+
+Status Volumes::Create(const v1::CreateVolumeRequest& request) {
+  HUSK_RETURN_IF_ERROR(CheckId(request.volume_id()));
+  const std::string bytes = request.SerializeAsString();
+  if (const auto found = volumes_.find(request.volume_id()); found != volumes_.end()) {
+    if (found->second.request == bytes) return absl::OkStatus();
+    return absl::AlreadyExistsError(absl::StrCat("volume ", request.volume_id(), " is another one"));
+  }
+  if (volumes_.size() >= kMaximumVolumes) return absl::ResourceExhaustedError("too many volumes");
+  Volume volume{.request = bytes, .single_file = request.single_file()};
+  if (request.medium() == v1::MEMORY) {
+    volume.in_memory = true;
+    volume.base = absl::StrCat(memory_, "/", request.volume_id());
+    HUSK_RETURN_IF_ERROR(MakeDirectories(volume.base, 0700));
+    const std::string options =
+        request.size_bytes() == 0 ? "mode=0700" : absl::StrCat("mode=0700,size=", request.size_bytes());
+    if (mount("volume", volume.base.c_str(), "tmpfs", MS_NODEV, options.c_str()) != 0) {
+      return ErrnoStatus(errno, "mount the volume's tmpfs");
+    }
+  } else if (request.medium() == v1::SCRATCH) {
+    if (!IsMountPoint(scratch_)) return absl::FailedPreconditionError("the sandbox is not configured: no scratch disk");
+    volume.base = absl::StrCat(scratch_, "/volumes/", request.volume_id());
+    HUSK_RETURN_IF_ERROR(MakeDirectories(volume.base, 0700));
+  } else {
+    return absl::InvalidArgumentError("medium: unknown");
+  }
+  const Status made = MakeFiles(request, volume.base);
+  volumes_[request.volume_id()] = std::move(volume);
+  if (!made.ok()) Remove(request.volume_id()).IgnoreError();
+  return made;
+}
+
+Status Volumes::Apply(const Volume& volume, const v1::FileOperation& operation) {
+  if (operation.has_write_file()) {
+    return volume.single_file ? WriteSingle(volume.base, operation.write_file())
+                              : WriteStaged(volume.base, operation.write_file());
+  }
+  if (volume.single_file) return absl::InvalidArgumentError("the volume is a single file");
+  const std::string files = absl::StrCat(volume.base, kFiles);
+  if (operation.has_make_directory()) return MakeDirectory(files, operation.make_directory());
+  if (operation.has_make_symlink()) return MakeSymlink(volume.base, operation.make_symlink());
+  if (operation.has_keep_only()) return KeepOnly(files, operation.keep_only());
+  if (!operation.has_remove()) return absl::InvalidArgumentError("an unknown operation");
+  auto place = FindPlace(files, operation.remove().path());
+  if (absl::IsNotFound(place.status())) return absl::OkStatus();
+  HUSK_RETURN_IF_ERROR(place.status());
+  return RemoveAt(*place);
+}
+
+Status Volumes::Change(const v1::ChangeVolumeRequest& request) {
+  HUSK_ASSIGN_OR_RETURN(const Volume* const volume, Find(request.volume_id()));
+  for (const v1::FileOperation& operation : request.operations()) {
+    HUSK_RETURN_IF_ERROR_DOING(Apply(*volume, operation), absl::StrCat("volume ", request.volume_id()));
+  }
+  return absl::OkStatus();
+}
+
+StatusOr<v1::ReadVolumeResponse> Volumes::Read(const v1::ReadVolumeRequest& request) {
+  HUSK_ASSIGN_OR_RETURN(const Volume* const volume, Find(request.volume_id()));
+  if (!volume->single_file) return absl::InvalidArgumentError("the volume is not a single file");
+  const UniqueFd file(open(absl::StrCat(volume->base, kFiles).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!file.valid()) return ErrnoStatus(errno, "open the volume's file");
+  std::string data(std::min(request.maximum_bytes(), kMaximumRead), '\0');
+  const ssize_t count = pread(file.get(), data.data(), data.size(), static_cast<off_t>(request.offset()));
+  if (count < 0) return ErrnoStatus(errno, "read the volume's file");
+  data.resize(static_cast<std::size_t>(count));
+  v1::ReadVolumeResponse response;
+  response.set_data(std::move(data));
+  return response;
+}
+
+Status Volumes::Remove(const std::string& volume_id) {
+  const auto found = volumes_.find(volume_id);
+  if (found == volumes_.end()) return absl::OkStatus();
+  const Volume& volume = found->second;
+  if (volume.in_memory) {
+    if (umount2(volume.base.c_str(), UMOUNT_NOFOLLOW) != 0 && errno != EINVAL) {
+      return ErrnoStatus(errno, absl::StrCat("unmount volume ", volume_id));
+    }
+    rmdir(volume.base.c_str());
+  } else {
+    HUSK_RETURN_IF_ERROR(RemoveTree(volume.base));
+  }
+  volumes_.erase(found);
+  return absl::OkStatus();
+}
+
+StatusOr<std::string> Volumes::MountSource(const v1::VolumeMount& mount) {
+  HUSK_ASSIGN_OR_RETURN(const Volume* const volume, Find(mount.volume_id()));
+  std::string path = absl::StrCat(volume->base, kFiles);
+  if (mount.sub_path().empty()) return path;
+  HUSK_ASSIGN_OR_RETURN(const auto names, Names(mount.sub_path()));
+  HUSK_ASSIGN_OR_RETURN(UniqueFd directory, OpenDirectory(path));
+  for (const std::string& name : names) {
+    // As the kubelet makes them on the host.
+    if (mkdirat(directory.get(), name.c_str(), 0750) != 0 && errno != EEXIST) {
+      return ErrnoStatus(errno, absl::StrCat("mkdir ", name));
+    }
+    auto next = OpenBelow(directory.get(), name, O_PATH | O_DIRECTORY);
+    if (!next.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("sub-path ", mount.sub_path(), ": ", next.status().message()));
+    }
+    directory = *std::move(next);
+    absl::StrAppend(&path, "/", name);
+  }
+  return path;
+}
+
+}  // namespace husk::agent
