@@ -123,8 +123,17 @@ StatusOr<std::string> MakeContainer(Environment& environment, const Context& con
   }
   FaultPoint("create_container.disk_attached");
 
+  const auto volumes = pod.volumes();
+  if (volumes == nullptr) return absl::FailedPreconditionError("the pod has no VM");
+  rollback.Add("remove its volumes", [vm, volumes, mounts = config.mounts](const Context& undo) {
+    return vm->alive() ? volumes->Release(undo, mounts) : absl::OkStatus();
+  });
+  HUSK_ASSIGN_OR_RETURN(const auto volume_mounts, volumes->Prepare(context, config.mounts));
+  FaultPoint("create_container.volumes_prepared");
+
   agent::v1::CreateContainerRequest request;
   *request.mutable_spec() = MakeSpec(id, config, image.run, *lun, std::move(oci_config));
+  for (const agent::v1::VolumeMount& mount : volume_mounts) *request.mutable_spec()->add_volume_mounts() = mount;
   rollback.Add("remove it from the guest", [vm, client, id](const Context& undo) -> Status {
     if (!vm->alive()) return absl::OkStatus();
     agent::v1::RemoveContainerRequest remove;

@@ -163,6 +163,11 @@ std::shared_ptr<agent::AgentClient> Pod::client() const {
   return vm_.client;
 }
 
+std::shared_ptr<PodVolumes> Pod::volumes() const {
+  const MutexLock lock(mutex_);
+  return vm_.volumes;
+}
+
 void Pod::StartMonitor(MonitorHandlers handlers) {
   auto monitor = std::make_shared<PodMonitor>(id(), client(), std::move(handlers));
   const MutexLock lock(mutex_);
@@ -186,6 +191,7 @@ void Pod::LetGo() {
   // Without the mutex: the monitor's last handlers want it.
   if (monitor) monitor->Stop();
   if (vm.client) vm.client->Close();
+  if (vm.volumes) vm.volumes->Stop();
 }
 
 // ---- containers -----------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@
 #include "sandbox/pod_monitor.h"
 #include "sandbox/store/store.h"
 #include "sandbox/types.h"
+#include "sandbox/volumes/pod_volumes.h"
 #include "sandbox/waiting.h"
 
 namespace husk::sandbox {
@@ -38,6 +39,7 @@ struct Container {
 struct PodVm {
   std::shared_ptr<hypervisor::Vm> vm;
   std::shared_ptr<agent::AgentClient> client;
+  std::shared_ptr<PodVolumes> volumes;
   std::string information_json;  // about the VM's process, for verbose status
 };
 
@@ -93,6 +95,8 @@ class Pod {
   void SetVm(PodVm vm);
   [[nodiscard]] std::shared_ptr<hypervisor::Vm> vm() const;
   [[nodiscard]] std::shared_ptr<agent::AgentClient> client() const;
+  // Null without a VM.
+  [[nodiscard]] std::shared_ptr<PodVolumes> volumes() const;
   // The monitor's handlers may use the pod: it outlives its monitor.
   void StartMonitor(MonitorHandlers handlers);
   // Hands the container's output to the monitor.

@@ -12,6 +12,8 @@ namespace husk::sandbox {
 namespace {
 
 constexpr auto kInformationWait = std::chrono::seconds(5);
+// A guest that takes longer loses its containers' termination messages, and delays only its own pod.
+constexpr auto kCopyBackWait = std::chrono::seconds(10);
 
 void RecordExit(Environment& environment, const ContainerStatus& status) {
   const Status recorded = environment.store->SetContainerExited(status);
@@ -23,6 +25,15 @@ void RecordExit(Environment& environment, const ContainerStatus& status) {
 std::int64_t Plausible(std::int64_t guest_time, std::int64_t not_before) {
   const std::int64_t now = NowNanoseconds();
   return guest_time >= not_before && guest_time <= now ? guest_time : now;
+}
+
+// The termination message is on the host before anyone can see that the container has ended.
+void CopyBack(Pod& pod, const ContainerStatus& container) {
+  const auto volumes = pod.volumes();
+  if (volumes == nullptr || container.config.mounts.empty()) return;
+  const Context context = Context::Background("end-" + container.id.substr(0, 12)).WithTimeout(kCopyBackWait);
+  const Status copied = volumes->CopyBack(pod.Interruptible(context), container.config.mounts);
+  if (!copied.ok()) spdlog::warn("pod={} container={} {}", pod.id(), container.id, Words(copied));
 }
 
 void ContainerEnded(Environment& environment, Pod& pod, const std::string& id, const ProcessExit& exit) {
@@ -45,6 +56,7 @@ void ContainerEnded(Environment& environment, Pod& pod, const std::string& id, c
     reason = "Completed";
   }
   const std::int64_t finished_at = Plausible(exit.finished_at, std::max(status->started_at, status->created_at));
+  CopyBack(pod, *status);
   const bool changed = pod.SetExited(id, finished_at, code, reason, message,
                                      [&](const ContainerStatus& now) { RecordExit(environment, now); });
   if (changed) spdlog::info("pod={} container={} exited with {} ({})", pod.id(), id, code, reason);
@@ -56,6 +68,7 @@ void TakeVm(Environment& environment, const Context& context, Pod& pod, std::uni
   PodVm holder;
   holder.vm = std::move(vm);
   holder.client = environment.parts.agents->Connect(holder.vm->agent_socket());
+  holder.volumes = std::make_shared<PodVolumes>(pod.id(), pod.config().metadata.uid, holder.client);
   const auto information = holder.vm->Information(context.WithTimeout(kInformationWait));
   if (information.ok()) {
     // Arguments are Husk's own, but a path may hold any bytes.
@@ -91,6 +104,7 @@ void StartPodMonitor(Environment& environment, Pod& pod) {
 
 void PodVmEnded(Environment& environment, Pod& pod, const std::string& reason) {
   if (pod.ended()) return;
+  if (const auto volumes = pod.volumes()) volumes->RequestStop();
   std::vector<ContainerStatus> exited;
   if (pod.stop_requested()) {
     exited = pod.MarkEnded(kStoppedMessage, kStoppedCode, "Error");

@@ -121,6 +121,7 @@ class Adoption {
       output = std::make_shared<ContainerOutput>(id, NewDiscardingLog(record.checkpoint), record.status.config.tty);
     }
     AddContainer(record, ContainerState::kCreated, *std::move(output));
+    pod_.volumes()->Adopt(record.status.config.mounts);
     bool started = record.phase == ContainerPhase::kStarted;
     if (processes_) {
       const auto process = processes_->find(id);

@@ -83,6 +83,10 @@ Status RemoveFromGuest(const Context& context, Pod& pod, const Container& contai
   agent::v1::RemoveContainerRequest request;
   request.set_container_id(container.id);
   HUSK_RETURN_IF_ERROR_DOING(client->RemoveContainer(context, request), "remove it from the guest");
+  if (const auto volumes = pod.volumes()) {
+    const auto status = pod.container_status(container.id);
+    if (status) HUSK_RETURN_IF_ERROR_DOING(volumes->Release(context, status->config.mounts), "remove its volumes");
+  }
   return Annotate(DetachImage(context, pod, container), "detach its image");
 }
 

@@ -162,6 +162,24 @@ std::string FakeGuest::received_stdin(const std::string& container_id, const std
   return process == nullptr ? std::string() : process->standard_input;
 }
 
+std::vector<std::string> FakeGuest::volume_ids() const {
+  const MutexLock lock(state_->mutex);
+  std::vector<std::string> ids;
+  for (const auto& [id, volume] : state_->volumes) ids.push_back(id);
+  return ids;
+}
+
+std::optional<FakeVolume> FakeGuest::volume(const std::string& volume_id) const {
+  const MutexLock lock(state_->mutex);
+  const auto found = state_->volumes.find(volume_id);
+  return found == state_->volumes.end() ? std::nullopt : std::make_optional(found->second);
+}
+
+void FakeGuest::WriteVolume(const std::string& volume_id, const std::string& path, const std::string& bytes) {
+  const MutexLock lock(state_->mutex);
+  state_->volumes[volume_id][path] = bytes;
+}
+
 bool FakeGuest::shut_down() const {
   const MutexLock lock(state_->mutex);
   return state_->shut_down;

@@ -30,6 +30,10 @@ struct FakeProgram {
   bool echoes_stdin = false;                // to its standard output; exits with 0 at stdin's end
 };
 
+// A volume's files by path: their bytes, "/" for a directory, "-> target" for a symlink. The path of a volume that is a
+// single file is empty.
+using FakeVolume = std::map<std::string, std::string>;
+
 // One VM's inside. Thread safe. It lives as long as its connector and outlives clients, as a VM outlives huskd.
 //
 // Methods are named as on the wire: "Hello", "CreateContainer", "Poll", ... A process is named by its container's id
@@ -90,6 +94,10 @@ class FakeGuest {
   // Signals that were sent to it, in order.
   [[nodiscard]] std::vector<std::uint32_t> signals(const std::string& container_id, const std::string& exec_id) const;
   [[nodiscard]] std::string received_stdin(const std::string& container_id, const std::string& exec_id) const;
+  [[nodiscard]] std::vector<std::string> volume_ids() const;
+  [[nodiscard]] std::optional<FakeVolume> volume(const std::string& volume_id) const;
+  // As a container would.
+  void WriteVolume(const std::string& volume_id, const std::string& path, const std::string& bytes);
   [[nodiscard]] bool shut_down() const;
 
  private:

@@ -52,6 +52,43 @@ Status FakeAgentClient::Shutdown(const Context& context) {
   });
 }
 
+Status FakeAgentClient::CreateVolume(const Context& context, const v1::CreateVolumeRequest& request) {
+  return Call(context, "CreateVolume", [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    const auto [volume, added] = guest_.volumes.try_emplace(request.volume_id());
+    if (added && request.single_file()) volume->second[""] = "";
+    return absl::OkStatus();
+  });
+}
+
+Status FakeAgentClient::ChangeVolume(const Context& context, const v1::ChangeVolumeRequest& request) {
+  return Call(context, "ChangeVolume", [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS -> Status {
+    const auto volume = guest_.volumes.find(request.volume_id());
+    if (volume == guest_.volumes.end()) return absl::NotFoundError("there is no such volume");
+    for (const v1::FileOperation& operation : request.operations()) guest_.Apply(operation, volume->second);
+    return absl::OkStatus();
+  });
+}
+
+StatusOr<v1::ReadVolumeResponse> FakeAgentClient::ReadVolume(const Context& context,
+                                                             const v1::ReadVolumeRequest& request) {
+  v1::ReadVolumeResponse response;
+  HUSK_RETURN_IF_ERROR(Call(context, "ReadVolume", [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS -> Status {
+    const auto volume = guest_.volumes.find(request.volume_id());
+    if (volume == guest_.volumes.end()) return absl::NotFoundError("there is no such volume");
+    const std::string& file = volume->second[""];
+    if (request.offset() < file.size()) response.set_data(file.substr(request.offset(), request.maximum_bytes()));
+    return absl::OkStatus();
+  }));
+  return response;
+}
+
+Status FakeAgentClient::RemoveVolume(const Context& context, const v1::RemoveVolumeRequest& request) {
+  return Call(context, "RemoveVolume", [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    guest_.volumes.erase(request.volume_id());
+    return absl::OkStatus();
+  });
+}
+
 Status FakeAgentClient::CreateContainer(const Context& context, const v1::CreateContainerRequest& request) {
   return Call(context, "CreateContainer", [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS -> Status {
     const v1::ContainerSpec& spec = request.spec();

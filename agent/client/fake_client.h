@@ -18,6 +18,10 @@ class FakeAgentClient : public AgentClient {
   StatusOr<v1::HelloResponse> Hello(const Context& context) override;
   Status ConfigureSandbox(const Context& context, const v1::ConfigureSandboxRequest& request) override;
   Status Shutdown(const Context& context) override;
+  Status CreateVolume(const Context& context, const v1::CreateVolumeRequest& request) override;
+  Status ChangeVolume(const Context& context, const v1::ChangeVolumeRequest& request) override;
+  StatusOr<v1::ReadVolumeResponse> ReadVolume(const Context& context, const v1::ReadVolumeRequest& request) override;
+  Status RemoveVolume(const Context& context, const v1::RemoveVolumeRequest& request) override;
   Status CreateContainer(const Context& context, const v1::CreateContainerRequest& request) override;
   StatusOr<v1::StartContainerResponse> StartContainer(const Context& context,
                                                       const v1::StartContainerRequest& request) override;

@@ -195,13 +195,15 @@ StatusOr<Volumes::Volume*> Volumes::Find(const std::string& volume_id) {
 
 Status Volumes::Create(const v1::CreateVolumeRequest& request) {
   HUSK_RETURN_IF_ERROR(CheckId(request.volume_id()));
-  const std::string bytes = request.SerializeAsString();
   if (const auto found = volumes_.find(request.volume_id()); found != volumes_.end()) {
-    if (found->second.request == bytes) return absl::OkStatus();
+    const Volume& present = found->second;
+    const bool same_kind =
+        present.single_file == request.single_file() && present.in_memory == (request.medium() == v1::MEMORY);
+    if (same_kind) return absl::OkStatus();
     return absl::AlreadyExistsError(absl::StrCat("volume ", request.volume_id(), " is another one"));
   }
   if (volumes_.size() >= kMaximumVolumes) return absl::ResourceExhaustedError("too many volumes");
-  Volume volume{.request = bytes, .single_file = request.single_file()};
+  Volume volume{.single_file = request.single_file()};
   if (request.medium() == v1::MEMORY) {
     volume.in_memory = true;
     volume.base = absl::StrCat(memory_, "/", request.volume_id());

@@ -32,8 +32,7 @@ class Volumes {
 
  private:
   struct Volume {
-    std::string request;  // as sent, to know a repetition
-    std::string base;     // holds what is mounted, "files", and "staging", where files wait until they are whole
+    std::string base;  // holds what is mounted, "files", and "staging", where files wait until they are whole
     bool in_memory = false;
     bool single_file = false;
   };

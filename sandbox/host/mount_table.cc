@@ -43,6 +43,7 @@ StatusOr<std::vector<Mount>> ReadMountTable(const std::string& path) {
     const auto dash = std::find(fields.begin() + std::min<std::ptrdiff_t>(6, std::ssize(fields)), fields.end(), "-");
     if (fields.end() - dash < 4) continue;
     Mount mount;
+    mount.device = std::string(fields[2]);
     mount.root = Unescape(fields[3]);
     mount.mount_point = Unescape(fields[4]);
     mount.shared = std::any_of(fields.begin() + 6, dash,

@@ -10,6 +10,7 @@
 namespace husk::sandbox {
 
 struct Mount {
+  std::string device;       // "major:minor" of the file system
   std::string root;         // the part of the file system that is mounted
   std::string mount_point;  // unescaped
   bool shared = false;      // propagates to its peers

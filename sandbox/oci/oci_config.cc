@@ -48,12 +48,7 @@ Status CheckNamespaces(const NamespaceOptions& namespaces) {
 }
 
 Status CheckSupported(const ContainerConfig& container) {
-  HUSK_RETURN_IF_ERROR(CheckNamespaces(container.security.namespaces));
-  if (!container.mounts.empty()) {
-    return absl::UnimplementedError(
-        absl::StrCat("mounts: ", container.mounts.front().container_path, ": volumes are not supported yet"));
-  }
-  return absl::OkStatus();
+  return CheckNamespaces(container.security.namespaces);
 }
 
 StatusOr<Json> Arguments(const ContainerConfig& container, const images::ImageRunConfig& image) {

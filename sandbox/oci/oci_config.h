@@ -16,7 +16,8 @@ namespace husk::sandbox {
 // arguments replace the image's command). Environment: the image's, then the config's, PATH if neither has one, HOME
 // left to the agent. No network, IPC or UTS namespace: the pod's are the VM's. Errors: INVALID_ARGUMENT that names the
 // field, such as an image without entrypoint and a config without command, or a value that is not UTF-8, which crun's
-// JSON cannot carry; UNIMPLEMENTED for mounts and for the PID namespace of another container (TARGET).
+// JSON cannot carry; UNIMPLEMENTED for the PID namespace of another container (TARGET). Its mounts go beside it, in
+// ContainerSpec.
 StatusOr<std::string> MakeOciConfig(const PodConfig& pod, const std::string& container_id,
                                     const ContainerConfig& container, const images::ImageRunConfig& image);
 

@@ -1,0 +1,278 @@
+#include "sandbox/volumes/pod_volumes.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "sandbox/logging.h"
+#include "sandbox/volumes/volume_copy.h"
+
+namespace husk::sandbox {
+namespace {
+
+using std::chrono::milliseconds;
+
+// The kubelet's swap is several steps: they are taken together.
+constexpr milliseconds kSettle{20};
+constexpr milliseconds kLook{2000};
+constexpr milliseconds kFirstRetry{500};
+constexpr milliseconds kLongestRetry{30'000};
+constexpr auto kCopyTimeout = std::chrono::minutes(2);
+// A tree that changes while it is read is read again.
+constexpr int kReadAttempts = 20;
+
+constexpr std::uint32_t kDirectoryEvents = IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ATTRIB;
+constexpr std::uint32_t kFileEvents = IN_CLOSE_WRITE | IN_ATTRIB;
+
+bool IsKept(const VolumeSource& source) {
+  return source.kind != VolumeKind::kEmptyDirectory && !source.copy_back;
+}
+
+}  // namespace
+
+PodVolumes::PodVolumes(std::string pod_id, std::string pod_uid, std::shared_ptr<agent::AgentClient> client)
+    : pod_id_(std::move(pod_id)),
+      pod_uid_(std::move(pod_uid)),
+      client_(std::move(client)),
+      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      inotify_(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {}
+
+PodVolumes::~PodVolumes() {
+  Stop();
+}
+
+// ---- what containers need -------------------------------------------------------------------------------------------
+
+StatusOr<std::vector<agent::v1::VolumeMount>> PodVolumes::Prepare(const Context& context,
+                                                                  const std::vector<ContainerMount>& mounts) {
+  std::vector<agent::v1::VolumeMount> result;
+  for (const ContainerMount& mount : mounts) {
+    const std::string doing = absl::StrCat("mount ", mount.container_path);
+    HUSK_ASSIGN_OR_RETURN_DOING(const VolumeSource source, FindVolumeSource(mount, pod_uid_), doing);
+    const VolumePointer volume = FindOrAdd(source);
+    // Watched before it is read: no change is missed.
+    if (IsKept(source)) {
+      const MutexLock lock(mutex_);
+      Keep(volume);
+    }
+    HUSK_RETURN_IF_ERROR_DOING(Copy(context, *volume), doing);
+    agent::v1::VolumeMount& made = result.emplace_back();
+    made.set_volume_id(source.id);
+    made.set_sub_path(source.sub_path);
+    made.set_destination(mount.container_path);
+    made.set_read_only(mount.read_only);
+  }
+  return result;
+}
+
+void PodVolumes::Adopt(const std::vector<ContainerMount>& mounts) {
+  for (const ContainerMount& mount : mounts) {
+    const auto source = FindVolumeSource(mount, pod_uid_);
+    if (!source.ok()) {
+      spdlog::warn("pod={} mount {}: {}; the guest keeps what it has", pod_id_, mount.container_path,
+                   Words(source.status()));
+      continue;
+    }
+    const VolumePointer volume = FindOrAdd(*source);
+    if (!IsKept(*source)) continue;
+    const MutexLock lock(mutex_);
+    Keep(volume);
+    dirty_.insert(source->id);
+  }
+  Wake();
+}
+
+Status PodVolumes::CopyBack(const Context& context, const std::vector<ContainerMount>& mounts) {
+  Status result;
+  for (const ContainerMount& mount : mounts) {
+    const auto source = FindVolumeSource(mount, pod_uid_);
+    if (!source.ok() || !source->copy_back) continue;
+    result.Update(Annotate(CopyFileBack(context, *client_, source->id, source->path),
+                           absl::StrCat("copy ", mount.container_path, " to the host")));
+  }
+  return result;
+}
+
+Status PodVolumes::Release(const Context& context, const std::vector<ContainerMount>& mounts) {
+  Status result;
+  for (const ContainerMount& mount : mounts) {
+    const auto source = FindVolumeSource(mount, pod_uid_);
+    if (!source.ok() || !source->copy_back) continue;
+    agent::v1::RemoveVolumeRequest request;
+    request.set_volume_id(source->id);
+    result.Update(client_->RemoveVolume(context, request));
+    const MutexLock lock(mutex_);
+    volumes_.erase(source->id);
+  }
+  return result;
+}
+
+PodVolumes::VolumePointer PodVolumes::FindOrAdd(const VolumeSource& source) {
+  const MutexLock lock(mutex_);
+  VolumePointer& volume = volumes_[source.id];
+  if (volume == nullptr) {
+    volume = std::make_shared<Volume>();
+    volume->source = source;
+  }
+  return volume;
+}
+
+Status PodVolumes::Make(const Context& context, Volume& volume) {
+  if (volume.made) return absl::OkStatus();
+  const VolumeSource& source = volume.source;
+  agent::v1::CreateVolumeRequest request;
+  request.set_volume_id(source.id);
+  // A file is small, and what is in memory on the host, a secret, shall not reach a disk here.
+  const bool in_memory = source.in_memory || source.kind == VolumeKind::kFile;
+  request.set_medium(in_memory ? agent::v1::MEMORY : agent::v1::SCRATCH);
+  request.set_single_file(source.kind == VolumeKind::kFile);
+  request.set_mode(source.mode);
+  request.set_uid(source.uid);
+  request.set_gid(source.gid);
+  request.set_size_bytes(source.size_bytes);
+  HUSK_RETURN_IF_ERROR_DOING(client_->CreateVolume(context, request), "make the volume in the guest");
+  volume.made = true;
+  return absl::OkStatus();
+}
+
+Status PodVolumes::Copy(const Context& context, Volume& volume) {
+  const MutexLock lock(volume.copying);
+  HUSK_RETURN_IF_ERROR(Make(context, volume));
+  if (volume.source.kind == VolumeKind::kEmptyDirectory) return absl::OkStatus();
+  if (volume.source.kind == VolumeKind::kFile) return CopyFileNow(context, volume);
+  return CopyTreeNow(context, volume);
+}
+
+Status PodVolumes::CopyTreeNow(const Context& context, Volume& volume) {
+  Status status;
+  for (int attempt = 0; attempt < kReadAttempts; ++attempt) {
+    auto now = ReadHostTree(volume.source.path);
+    status = now.status();
+    if (now.ok()) {
+      if (volume.tree == *now) return absl::OkStatus();
+      // If it fails half-way the guest has something between the two: all is copied the next time.
+      const HostTree before = std::exchange(volume.tree, std::nullopt).value_or(HostTree());
+      status = CopyTree(context, *client_, volume.source.id, volume.source.path, before, *now);
+      if (status.ok()) volume.tree = *std::move(now);
+    }
+    if (!absl::IsAborted(status)) break;
+    HUSK_RETURN_IF_ERROR(SleepFor(context, kSettle));
+  }
+  return status;
+}
+
+Status PodVolumes::CopyFileNow(const Context& context, Volume& volume) {
+  HUSK_ASSIGN_OR_RETURN(HostEntry now, ReadHostFile(volume.source.path));
+  // What the container has written into a file of its own stays.
+  if (volume.file == now || (volume.file && volume.source.copy_back)) return absl::OkStatus();
+  volume.file.reset();
+  HUSK_RETURN_IF_ERROR(CopyFile(context, *client_, volume.source.id, volume.source.path, now));
+  volume.file = std::move(now);
+  return absl::OkStatus();
+}
+
+// ---- keeping them ---------------------------------------------------------------------------------------------------
+
+void PodVolumes::Keep(const VolumePointer& volume) {
+  const std::string& id = volume->source.id;
+  if (stop_.stop_requested()) return;
+  const std::uint32_t events = volume->source.kind == VolumeKind::kFile ? kFileEvents : kDirectoryEvents;
+  const int watch =
+      inotify_.valid() ? inotify_add_watch(inotify_.get(), volume->source.path.c_str(), events | IN_MASK_ADD) : -1;
+  if (watch >= 0) {
+    watches_[watch] = id;
+    unwatched_.erase(id);
+  } else if (unwatched_.insert(id).second) {
+    spdlog::warn("pod={} {} cannot be watched ({}): looking every {} ms", pod_id_, volume->source.path,
+                 Words(ErrnoStatus(errno, "inotify")), kLook.count());
+  }
+  if (!thread_.joinable()) thread_ = std::thread([this] { Run(); });
+}
+
+void PodVolumes::Wake() {
+  const std::uint64_t one = 1;
+  // Full means that it is readable already.
+  [[maybe_unused]] const auto written = write(wake_.get(), &one, sizeof one);
+}
+
+void PodVolumes::RequestStop() {
+  stop_.request_stop();
+  Wake();
+}
+
+void PodVolumes::Stop() {
+  RequestStop();
+  std::thread thread;
+  {
+    const MutexLock lock(mutex_);
+    thread = std::move(thread_);
+  }
+  if (thread.joinable()) thread.join();
+}
+
+bool PodVolumes::AwaitChanges(milliseconds longest) {
+  std::array<pollfd, 2> polled{pollfd{.fd = wake_.get(), .events = POLLIN, .revents = 0},
+                               pollfd{.fd = inotify_.get(), .events = POLLIN, .revents = 0}};
+  poll(polled.data(), polled.size(), static_cast<int>(longest.count()));
+  std::uint64_t count = 0;
+  [[maybe_unused]] const auto drained = read(wake_.get(), &count, sizeof count);
+  return !stop_.stop_requested();
+}
+
+void PodVolumes::TakeEvents() {
+  alignas(inotify_event) std::array<char, 16384> buffer;  // NOLINT: read() fills it
+  const MutexLock lock(mutex_);
+  for (;;) {
+    const ssize_t count = read(inotify_.get(), buffer.data(), buffer.size());
+    if (count <= 0) return;
+    for (std::size_t at = 0; at < static_cast<std::size_t>(count);) {
+      const auto* const event = reinterpret_cast<const inotify_event*>(buffer.data() + at);
+      at += sizeof *event + event->len;
+      if ((event->mask & IN_Q_OVERFLOW) != 0) {
+        for (const auto& [watch, id] : watches_) dirty_.insert(id);
+      }
+      if (const auto watch = watches_.find(event->wd); watch != watches_.end()) dirty_.insert(watch->second);
+    }
+  }
+}
+
+std::vector<PodVolumes::VolumePointer> PodVolumes::TakeDirty() {
+  const MutexLock lock(mutex_);
+  dirty_.insert(unwatched_.begin(), unwatched_.end());
+  std::vector<VolumePointer> list;
+  for (const std::string& id : std::exchange(dirty_, {})) {
+    if (const auto volume = volumes_.find(id); volume != volumes_.end()) list.push_back(volume->second);
+  }
+  return list;
+}
+
+void PodVolumes::Run() {
+  const Context context =
+      Context::Background(absl::StrCat("volumes-", pod_id_.substr(0, 12))).WithStopToken(stop_.get_token());
+  milliseconds retry = kFirstRetry;
+  bool failed = false;
+  while (AwaitChanges(failed ? retry : kLook)) {
+    if (!SleepFor(context, kSettle).ok()) return;
+    TakeEvents();
+    failed = false;
+    for (const VolumePointer& volume : TakeDirty()) {
+      const Status copied = Copy(context.WithTimeout(kCopyTimeout), *volume);
+      if (copied.ok() || stop_.stop_requested()) continue;
+      spdlog::warn("pod={} copy {} to the guest: {}; trying again", pod_id_, volume->source.path, Words(copied));
+      failed = true;
+      const MutexLock lock(mutex_);
+      dirty_.insert(volume->source.id);
+    }
+    retry = failed ? std::min(2 * retry, kLongestRetry) : kFirstRetry;
+  }
+}
+
+}  // namespace husk::sandbox

@@ -1,0 +1,176 @@
+#include "sandbox/volumes/pod_volumes.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "agent/client/fake_agent.h"
+
+namespace husk::sandbox {
+namespace {
+
+using agent::FakeVolume;
+using ::testing::HasSubstr;
+
+class PodVolumesTest : public ::testing::Test {
+ protected:
+  PodVolumesTest() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "husk-volumes-XXXXXX").string();
+    directory_ = mkdtemp(pattern.data());
+    pod_ = directory_ + "/pods/uid";
+    configuration_ = pod_ + "/volumes/kubernetes.io~configmap/configuration";
+    std::filesystem::create_directories(configuration_);
+    Start();
+  }
+  ~PodVolumesTest() override {
+    volumes_.reset();
+    std::filesystem::remove_all(directory_);
+  }
+  // As a new process.
+  void Start() { volumes_ = std::make_unique<PodVolumes>("pod", "uid", connector_.Connect("socket")); }
+  agent::FakeGuest& guest() { return connector_.guest("socket"); }
+
+  // As the kubelet writes its volumes.
+  void Swap(const std::string& version, const std::map<std::string, std::string>& files) {
+    const auto old = std::filesystem::exists(configuration_ + "/..data")
+                         ? std::filesystem::read_symlink(configuration_ + "/..data").string()
+                         : "";
+    std::filesystem::create_directory(configuration_ + "/" + version);
+    for (const auto& [name, text] : files) std::ofstream(configuration_ + "/" + version + "/" + name) << text;
+    std::filesystem::create_symlink(version, configuration_ + "/..data_tmp");
+    std::filesystem::rename(configuration_ + "/..data_tmp", configuration_ + "/..data");
+    for (const auto& [name, text] : files) {
+      std::error_code exists;
+      std::filesystem::create_symlink("..data/" + name, configuration_ + "/" + name, exists);
+    }
+    if (!old.empty()) std::filesystem::remove_all(configuration_ + "/" + old);
+  }
+  [[nodiscard]] ContainerMount Configuration() const {
+    return {.container_path = "/etc/app", .host_path = configuration_, .read_only = true};
+  }
+  std::string Prepare(const ContainerMount& mount) {
+    const auto prepared = volumes_->Prepare(context_, {mount});
+    EXPECT_TRUE(prepared.ok()) << prepared.status();
+    return prepared.ok() ? prepared->front().volume_id() : "";
+  }
+  bool Becomes(const std::string& id, const FakeVolume& expected) {
+    const auto until = Context::Clock::now() + std::chrono::seconds(30);
+    while (guest().volume(id) != expected) {
+      if (Context::Clock::now() >= until) return false;
+      SleepFor(Context::Background(), std::chrono::milliseconds(5)).IgnoreError();
+    }
+    return true;
+  }
+  static FakeVolume Swapped(const std::string& version, const std::string& text) {
+    return {{version, "/"}, {version + "/key", text}, {"..data", "-> " + version}, {"key", "-> ..data/key"}};
+  }
+
+  const Context context_ = Context::Background().WithTimeout(std::chrono::minutes(2));
+  std::string directory_;
+  std::string pod_;
+  std::string configuration_;
+  agent::FakeAgentConnector connector_;
+  std::unique_ptr<PodVolumes> volumes_;
+};
+
+TEST_F(PodVolumesTest, AVolumeOfTheKubeletsIsCopiedAndKept) {
+  Swap("..1", {{"key", "one"}});
+  const std::string id = Prepare(Configuration());
+  EXPECT_EQ(guest().volume(id), Swapped("..1", "one"));
+  Swap("..2", {{"key", "two"}});
+  EXPECT_TRUE(Becomes(id, Swapped("..2", "two")));
+  // Nothing is sent when nothing has changed.
+  const int changes = guest().call_count("ChangeVolume");
+  EXPECT_EQ(Prepare(Configuration()), id);
+  EXPECT_EQ(guest().call_count("ChangeVolume"), changes);
+}
+
+TEST_F(PodVolumesTest, LargeFilesGoInPieces) {
+  const std::string large(3'000'000, 'x');
+  Swap("..1", {{"key", large}});
+  EXPECT_EQ(guest().volume(Prepare(Configuration())), Swapped("..1", large));
+  EXPECT_GT(guest().call_count("ChangeVolume"), 4);
+}
+
+TEST_F(PodVolumesTest, ACopyThatFailsIsRepeated) {
+  Swap("..1", {{"key", "one"}});
+  const std::string id = Prepare(Configuration());
+  guest().FailNext("ChangeVolume", absl::UnavailableError("for a test"), 2);
+  Swap("..2", {{"key", "two"}});
+  EXPECT_TRUE(Becomes(id, Swapped("..2", "two")));
+}
+
+TEST_F(PodVolumesTest, TheNextProcessGoesOn) {
+  Swap("..1", {{"key", "one"}});
+  const std::string id = Prepare(Configuration());
+  volumes_.reset();
+  Swap("..2", {{"key", "two"}});
+  Start();
+  volumes_->Adopt({Configuration(), {.container_path = "/gone", .host_path = pod_ + "/gone"}});
+  EXPECT_TRUE(Becomes(id, Swapped("..2", "two")));
+  Swap("..3", {{"key", "three"}});
+  EXPECT_TRUE(Becomes(id, Swapped("..3", "three")));
+}
+
+TEST_F(PodVolumesTest, AFileIsKept) {
+  const std::string path = pod_ + "/etc-hosts";
+  std::ofstream(path) << "first";
+  const std::string id = Prepare({.container_path = "/etc/hosts", .host_path = path});
+  EXPECT_EQ(guest().volume(id), (FakeVolume{{"", "first"}}));
+  std::ofstream(path) << "second";
+  EXPECT_TRUE(Becomes(id, {{"", "second"}}));
+}
+
+TEST_F(PodVolumesTest, TheTerminationMessageComesBack) {
+  const std::string path = pod_ + "/containers/main/1";
+  std::filesystem::create_directories(pod_ + "/containers/main");
+  std::ofstream(path).flush();
+  const std::vector<ContainerMount> mounts = {{.container_path = "/dev/termination-log", .host_path = path}};
+  const auto read = [&] {
+    std::ostringstream text;
+    text << std::ifstream(path).rdbuf();
+    return text.str();
+  };
+  const std::string id = Prepare(mounts[0]);
+  guest().WriteVolume(id, "", "it was the weather");
+  // The next process does not know what was written.
+  Start();
+  volumes_->Adopt(mounts);
+  EXPECT_TRUE(volumes_->CopyBack(context_, mounts).ok());
+  EXPECT_EQ(read(), "it was the weather");
+  guest().WriteVolume(id, "", std::string(10 << 20, 'x'));
+  EXPECT_TRUE(volumes_->CopyBack(context_, mounts).ok());
+  EXPECT_EQ(read().size(), std::size_t{64} << 10);
+  EXPECT_TRUE(volumes_->Release(context_, mounts).ok());
+  EXPECT_TRUE(guest().volume_ids().empty());
+  // Not through a link, whoever put it there.
+  std::ofstream(directory_ + "/victim") << "safe";
+  std::filesystem::remove(path);
+  std::filesystem::create_symlink(directory_ + "/victim", path);
+  guest().WriteVolume(id, "", "harm");
+  EXPECT_FALSE(volumes_->CopyBack(context_, mounts).ok());
+  std::string victim;
+  std::ifstream(directory_ + "/victim") >> victim;
+  EXPECT_EQ(victim, "safe");
+}
+
+TEST_F(PodVolumesTest, AnEmptyDirectoryIsTheGuestsOwn) {
+  const std::string path = pod_ + "/volumes/kubernetes.io~empty-dir/cache";
+  std::filesystem::create_directories(path);
+  std::ofstream(path + "/on-the-host") << "x";
+  EXPECT_EQ(guest().volume(Prepare({.container_path = "/cache", .host_path = path})), FakeVolume());
+}
+
+TEST_F(PodVolumesTest, ErrorsNameTheMount) {
+  const auto prepared = volumes_->Prepare(context_, {{.container_path = "/data", .host_path = "/none"}});
+  EXPECT_TRUE(absl::IsInvalidArgument(prepared.status()));
+  EXPECT_THAT(std::string(prepared.status().message()), HasSubstr("mount /data: host_path /none: does not exist"));
+}
+
+}  // namespace
+}  // namespace husk::sandbox

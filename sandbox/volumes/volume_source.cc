@@ -1,0 +1,174 @@
+#include "sandbox/volumes/volume_source.h"
+
+#include <linux/magic.h>
+#include <openssl/evp.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+
+#include <array>
+#include <cerrno>
+#include <filesystem>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "sandbox/host/mount_table.h"
+
+namespace husk::sandbox {
+namespace {
+
+// A file that a channel of 4 MiB frames can carry without holding up the pod's other calls for long.
+constexpr std::int64_t kLongestFile = std::int64_t{16} << 20;
+
+std::string IdOf(const std::string& path) {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+  unsigned int size = 0;
+  EVP_Digest(path.data(), path.size(), digest.data(), &size, EVP_sha256(), nullptr);
+  constexpr std::size_t kBytes = 16;
+  return absl::StrCat("v", absl::BytesToHexString({reinterpret_cast<const char*>(digest.data()), kBytes}));
+}
+
+Status Unsupported(const std::string& path, const std::string& what) {
+  return absl::UnimplementedError(absl::StrCat("host_path ", path, ": ", what));
+}
+
+// What follows ".../pods/<uid>/" in a path; absent outside of the pod's directory.
+std::optional<std::string> BelowPod(const std::string& path, const std::string& pod_uid) {
+  if (pod_uid.empty()) return std::nullopt;
+  const std::string directory = absl::StrCat("/pods/", pod_uid, "/");
+  const std::size_t found = path.find(directory);
+  if (found == std::string::npos) return std::nullopt;
+  return path.substr(found + directory.size());
+}
+
+// "volumes/<plugin>/<name>" and what follows.
+struct PluginPath {
+  std::string plugin;
+  std::string volume;  // up to the name, relative to the pod's directory
+  std::string rest;    // without the slash before it
+};
+
+std::optional<PluginPath> ParsePluginPath(const std::string& below) {
+  constexpr std::string_view kVolumes = "volumes/";
+  if (!absl::StartsWith(below, "volumes/")) return std::nullopt;
+  const std::size_t plugin_end = below.find('/', kVolumes.size());
+  if (plugin_end == std::string::npos || plugin_end + 1 == below.size()) return std::nullopt;
+  const std::size_t name_end = std::min(below.find('/', plugin_end + 1), below.size());
+  return PluginPath{.plugin = below.substr(kVolumes.size(), plugin_end - kVolumes.size()),
+                    .volume = below.substr(0, name_end),
+                    .rest = name_end < below.size() ? below.substr(name_end + 1) : ""};
+}
+
+bool IsKept(const std::string& plugin) {
+  return plugin == "kubernetes.io~configmap" || plugin == "kubernetes.io~secret" ||
+         plugin == "kubernetes.io~projected" || plugin == "kubernetes.io~downward-api";
+}
+
+// The kubelet binds a sub-path of a volume to a place of its own, volume-subpaths/...: the path that it bound.
+StatusOr<std::string> BoundPath(const std::string& path) {
+  HUSK_ASSIGN_OR_RETURN(const std::vector<Mount> mounts, ReadMountTable());
+  const Mount* const bound = FindMount(mounts, path);
+  if (bound == nullptr || bound->mount_point != path) return path;
+  for (const Mount& other : mounts) {
+    if (other.device != bound->device || &other == bound || absl::StrContains(other.mount_point, "/volume-subpaths/")) {
+      continue;
+    }
+    const std::string prefix = other.root == "/" ? "" : other.root;
+    if (bound->root != prefix && !absl::StartsWith(bound->root, absl::StrCat(prefix, "/"))) continue;
+    std::string found =
+        absl::StrCat(other.mount_point == "/" ? "" : other.mount_point, bound->root.substr(prefix.size()));
+    struct stat here{};
+    struct stat there{};
+    // Something else may be mounted over that place.
+    if (stat(path.c_str(), &here) == 0 && stat(found.c_str(), &there) == 0 && here.st_ino == there.st_ino &&
+        here.st_dev == there.st_dev) {
+      return found;
+    }
+  }
+  return path;
+}
+
+Status Fill(VolumeSource& source) {
+  struct stat info{};
+  struct statfs file_system{};
+  if (stat(source.path.c_str(), &info) != 0 || statfs(source.path.c_str(), &file_system) != 0) {
+    return ErrnoStatus(errno, absl::StrCat("stat ", source.path));
+  }
+  if (file_system.f_type == HUGETLBFS_MAGIC) return Unsupported(source.path, "huge pages are not supported yet");
+  source.id = IdOf(source.path);
+  source.mode = info.st_mode & 07777U;
+  source.uid = info.st_uid;
+  source.gid = info.st_gid;
+  source.in_memory = file_system.f_type == TMPFS_MAGIC || file_system.f_type == RAMFS_MAGIC;
+  if (source.kind == VolumeKind::kEmptyDirectory && source.in_memory) {
+    source.size_bytes =
+        static_cast<std::uint64_t>(file_system.f_blocks) * static_cast<std::uint64_t>(file_system.f_bsize);
+  }
+  return absl::OkStatus();
+}
+
+StatusOr<VolumeSource> FileSource(const ContainerMount& mount, const std::optional<std::string>& below,
+                                  std::int64_t size) {
+  const std::string& path = mount.host_path;
+  if (!below && !mount.read_only) {
+    return Unsupported(path, "a file of the host can be mounted read-only; writing to it is not supported yet");
+  }
+  if (size > kLongestFile) return Unsupported(path, "files of more than 16 MiB are not supported yet");
+  VolumeSource source{.kind = VolumeKind::kFile, .path = path};
+  // The kubelet's own file for the termination message.
+  source.copy_back = below && !mount.read_only && absl::StartsWith(*below, "containers/");
+  return source;
+}
+
+StatusOr<VolumeSource> DirectorySource(const std::string& path, const std::string& pod_uid) {
+  const std::string why =
+      "only files, ConfigMap, Secret, projected, downward API and emptyDir volumes can be mounted in this version";
+  auto below = BelowPod(path, pod_uid);
+  if (!below) return Unsupported(path, why);
+  std::string origin = path;
+  if (absl::StartsWith(*below, "volume-subpaths/")) {
+    HUSK_ASSIGN_OR_RETURN(origin, BoundPath(path));
+    below = BelowPod(origin, pod_uid);
+  }
+  const auto parsed = below ? ParsePluginPath(*below) : std::nullopt;
+  if (!parsed) return Unsupported(path, why);
+  if (IsKept(parsed->plugin)) return VolumeSource{.kind = VolumeKind::kFiles, .path = path};
+  if (parsed->plugin != "kubernetes.io~empty-dir") return Unsupported(path, why);
+  const std::size_t pod_directory = origin.size() - below->size();
+  return VolumeSource{.kind = VolumeKind::kEmptyDirectory,
+                      .path = absl::StrCat(origin.substr(0, pod_directory), parsed->volume),
+                      .sub_path = parsed->rest};
+}
+
+}  // namespace
+
+StatusOr<VolumeSource> FindVolumeSource(const ContainerMount& mount, const std::string& pod_uid) {
+  if (mount.host_path.empty() || mount.host_path.front() != '/' || mount.host_path.find('\0') != std::string::npos) {
+    return absl::InvalidArgumentError(absl::StrCat("host_path \"", mount.host_path, "\" is no absolute path"));
+  }
+  ContainerMount normal = mount;
+  normal.host_path = std::filesystem::path(mount.host_path).lexically_normal().string();
+  if (normal.host_path.size() > 1 && normal.host_path.back() == '/') normal.host_path.pop_back();
+  const std::string& path = normal.host_path;
+  struct stat info{};
+  if (stat(path.c_str(), &info) != 0) {
+    if (errno == ENOENT) return absl::InvalidArgumentError(absl::StrCat("host_path ", path, ": does not exist"));
+    return ErrnoStatus(errno, absl::StrCat("host_path ", path));
+  }
+  StatusOr<VolumeSource> source;
+  if (S_ISREG(info.st_mode)) {
+    source = FileSource(normal, BelowPod(path, pod_uid), info.st_size);
+  } else if (S_ISDIR(info.st_mode)) {
+    source = DirectorySource(path, pod_uid);
+  } else {
+    source = Unsupported(path, "is neither a file nor a directory: devices and sockets are not supported yet");
+  }
+  HUSK_RETURN_IF_ERROR(source.status());
+  HUSK_RETURN_IF_ERROR(Fill(*source));
+  return source;
+}
+
+}  // namespace husk::sandbox

@@ -1,0 +1,39 @@
+// What a mount of the CRI is a mount of, and how a guest can have it.
+#ifndef HUSK_SANDBOX_VOLUMES_VOLUME_SOURCE_H_
+#define HUSK_SANDBOX_VOLUMES_VOLUME_SOURCE_H_
+
+#include <cstdint>
+#include <string>
+
+#include "agent/common/status.h"
+#include "sandbox/types.h"
+
+namespace husk::sandbox {
+
+enum class VolumeKind {
+  kFile,            // one file: copied in
+  kFiles,           // a directory of files that the kubelet keeps: copied in, and kept like it
+  kEmptyDirectory,  // the pod's own: made in the guest, never on the host
+};
+
+struct VolumeSource {
+  std::string id;  // of the volume in the guest; follows from the path alone
+  VolumeKind kind = VolumeKind::kFile;
+  std::string path;        // on the host, of the whole volume
+  std::string sub_path;    // the part of an empty directory that is mounted; empty: all of it
+  bool in_memory = false;  // as on the host
+  bool copy_back = false;  // what a container leaves in the file belongs to the host when it exits
+  std::uint32_t mode = 0;  // permission bits
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::uint64_t size_bytes = 0;  // of an empty directory in memory; 0: no limit
+};
+
+// Recognises volumes by the place that the kubelet gives them below its directory of the pod,
+// ".../pods/<pod_uid>/...". INVALID_ARGUMENT if the path is missing or no absolute path; UNIMPLEMENTED, in words that
+// say so, for what this version cannot give to a guest.
+StatusOr<VolumeSource> FindVolumeSource(const ContainerMount& mount, const std::string& pod_uid);
+
+}  // namespace husk::sandbox
+
+#endif  // HUSK_SANDBOX_VOLUMES_VOLUME_SOURCE_H_
