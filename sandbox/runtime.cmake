@@ -12,6 +12,6 @@ husk_add_library(husk_sandbox
           spdlog::spdlog absl::strings Threads::Threads)
 
 husk_add_unit_test(sandbox_runtime_test
-  SOURCES container_test.cc crash_test.cc drain_test.cc exec_sync_test.cc recovery_test.cc run_pod_test.cc signals_test.cc
+  SOURCES container_test.cc container_volumes_test.cc crash_test.cc drain_test.cc exec_sync_test.cc recovery_test.cc run_pod_test.cc signals_test.cc
           vm_size_test.cc waiting_test.cc
   PRIVATE husk_sandbox husk_sandbox_store husk_agent_fake husk_hypervisor_fake absl::strings Threads::Threads)

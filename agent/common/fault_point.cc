@@ -22,6 +22,7 @@ const std::vector<std::string>& FaultPoints() {
       // CreateContainer
       "create_container.recorded",
       "create_container.disk_attached",
+      "create_container.volumes_prepared",
       "create_container.created_in_guest",
       "create_container.created_recorded",
       // RemovePodSandbox (with the stop it implies)

@@ -166,6 +166,19 @@ class GatedAgentClient final : public agent::AgentClient {
   Status Shutdown(const Context& context) override {
     return gate_.Call([&] { return inner_->Shutdown(context); });
   }
+  Status CreateVolume(const Context& context, const agent::v1::CreateVolumeRequest& request) override {
+    return gate_.Call([&] { return inner_->CreateVolume(context, request); });
+  }
+  Status ChangeVolume(const Context& context, const agent::v1::ChangeVolumeRequest& request) override {
+    return gate_.Call([&] { return inner_->ChangeVolume(context, request); });
+  }
+  StatusOr<agent::v1::ReadVolumeResponse> ReadVolume(const Context& context,
+                                                     const agent::v1::ReadVolumeRequest& request) override {
+    return gate_.CallFor([&] { return inner_->ReadVolume(context, request); });
+  }
+  Status RemoveVolume(const Context& context, const agent::v1::RemoveVolumeRequest& request) override {
+    return gate_.Call([&] { return inner_->RemoveVolume(context, request); });
+  }
   Status CreateContainer(const Context& context, const agent::v1::CreateContainerRequest& request) override {
     return gate_.Call([&] { return inner_->CreateContainer(context, request); });
   }
