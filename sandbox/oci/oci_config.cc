@@ -47,10 +47,6 @@ Status CheckNamespaces(const NamespaceOptions& namespaces) {
   return absl::OkStatus();
 }
 
-Status CheckSupported(const ContainerConfig& container) {
-  return CheckNamespaces(container.security.namespaces);
-}
-
 StatusOr<Json> Arguments(const ContainerConfig& container, const images::ImageRunConfig& image) {
   std::vector<std::string> arguments;
   const auto append = [&](const std::vector<std::string>& more) {
@@ -207,7 +203,7 @@ Json Linux(const std::string& container_id, const ContainerConfig& container) {
 StatusOr<std::string> MakeOciConfig(const PodConfig& pod, const std::string& container_id,
                                     const ContainerConfig& container, const images::ImageRunConfig& image) {
   HUSK_RETURN_IF_ERROR(CheckNamespaces(pod.namespaces));
-  HUSK_RETURN_IF_ERROR(CheckSupported(container));
+  HUSK_RETURN_IF_ERROR(CheckNamespaces(container.security.namespaces));
   HUSK_ASSIGN_OR_RETURN(auto process, Process(container, image));
   const Json config{{"ociVersion", "1.0.2"},
                     {"process", std::move(process)},
