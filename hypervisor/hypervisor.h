@@ -37,6 +37,15 @@ struct DiskConfig {
   bool read_only = true;  // a writable disk has just one extent
 };
 
+// A directory of the host that a guest mounts as a virtiofs.
+struct SharedDirectory {
+  std::string tag;                        // the file system's name in the guest: 1 to 36 letters, digits, "-", "_"
+  UniqueFd directory;                     // what is mounted below it at the time of the call is shared too
+  std::string path;                       // where it was found; for messages alone
+  bool read_only = false;                 // kept by the host, whatever the guest does
+  std::vector<std::string> cgroup_procs;  // of cgroups that its file server shall be in, as VmConfig's
+};
+
 struct NetworkDevice {
   UniqueFd tap;             // attached to a tap device without IFF_PERSIST: it goes when the VM goes
   std::string mac_address;  // "02:..."
@@ -93,6 +102,16 @@ class Vm {
   virtual Status DetachDisk(const Context& context, std::uint32_t lun) = 0;
   // LUNs in use, without the scratch disk's; after Recover too.
   [[nodiscard]] virtual StatusOr<std::vector<std::uint32_t>> AttachedDisks(const Context& context) = 0;
+
+  // Shares a directory through a file server of its own, which outlives this process and ends with the VM. OK if there
+  // is a share with that tag already. RESOURCE_EXHAUSTED when the VM has as many as it can; FAILED_PRECONDITION where
+  // there is no file server. When the server of a share ends by itself the VM is killed: its guest would wait for ever
+  // for answers, with processes that cannot be killed.
+  virtual Status AttachSharedDirectory(const Context& context, const SharedDirectory& directory) = 0;
+  // Takes it away. OK if there is none. The guest must have unmounted it.
+  virtual Status DetachSharedDirectory(const Context& context, const std::string& tag) = 0;
+  // Their tags; after Recover too.
+  [[nodiscard]] virtual StatusOr<std::vector<std::string>> SharedDirectories(const Context& context) = 0;
 
   // `callback` is called once, on a thread of hypervisor/'s, as soon as the VM's process has ended: at once if it has.
   // It must not block nor destroy the Vm. Only one callback is kept. It is never called, nor still running, after the

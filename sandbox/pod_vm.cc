@@ -68,7 +68,10 @@ void TakeVm(Environment& environment, const Context& context, Pod& pod, std::uni
   PodVm holder;
   holder.vm = std::move(vm);
   holder.client = environment.parts.agents->Connect(holder.vm->agent_socket());
-  holder.volumes = std::make_shared<PodVolumes>(pod.id(), pod.config().metadata.uid, holder.client);
+  SharedDirectories directories(holder.vm, [cgroups = environment.parts.cgroups, parent = pod.config().cgroup_parent,
+                                            id = pod.id()] { return cgroups->Create(parent, id); });
+  holder.volumes =
+      std::make_shared<PodVolumes>(pod.id(), pod.config().metadata.uid, holder.client, std::move(directories));
   const auto information = holder.vm->Information(context.WithTimeout(kInformationWait));
   if (information.ok()) {
     // Arguments are Husk's own, but a path may hold any bytes.

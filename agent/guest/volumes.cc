@@ -183,6 +183,26 @@ Status MakeFiles(const v1::CreateVolumeRequest& request, const std::string& base
   return SetOwner(made.get(), owner);
 }
 
+Status MountMemory(const std::string& base, std::uint64_t size_bytes) {
+  HUSK_RETURN_IF_ERROR(MakeDirectories(base, 0700));
+  const std::string options = size_bytes == 0 ? "mode=0700" : absl::StrCat("mode=0700,size=", size_bytes);
+  if (mount("volume", base.c_str(), "tmpfs", MS_NODEV, options.c_str()) != 0) {
+    return ErrnoStatus(errno, "mount the volume's tmpfs");
+  }
+  return absl::OkStatus();
+}
+
+// The device comes some time after the host has plugged it in. Nothing here waits for the host's file server, which
+// may be slow: the file system's first request is sent in the background.
+Status MountShare(const std::string& tag, const std::string& base) {
+  const std::string files = absl::StrCat(base, kFiles);
+  HUSK_RETURN_IF_ERROR(MakeDirectories(files, 0700));
+  if (mount(tag.c_str(), files.c_str(), "virtiofs", MS_NODEV, nullptr) == 0) return absl::OkStatus();
+  // What the kernel says of a tag that no device has.
+  if (errno == EINVAL) return absl::NotFoundError(absl::StrCat("there is no virtiofs ", tag));
+  return ErrnoStatus(errno, absl::StrCat("mount virtiofs ", tag));
+}
+
 }  // namespace
 
 Volumes::Volumes(std::string memory, std::string scratch) : memory_(std::move(memory)), scratch_(std::move(scratch)) {}
@@ -197,33 +217,39 @@ Status Volumes::Create(const v1::CreateVolumeRequest& request) {
   HUSK_RETURN_IF_ERROR(CheckId(request.volume_id()));
   if (const auto found = volumes_.find(request.volume_id()); found != volumes_.end()) {
     const Volume& present = found->second;
-    const bool same_kind =
-        present.single_file == request.single_file() && present.in_memory == (request.medium() == v1::MEMORY);
-    if (same_kind) return absl::OkStatus();
+    if (present.single_file == request.single_file() && present.medium == request.medium()) return absl::OkStatus();
     return absl::AlreadyExistsError(absl::StrCat("volume ", request.volume_id(), " is another one"));
   }
   if (volumes_.size() >= kMaximumVolumes) return absl::ResourceExhaustedError("too many volumes");
-  Volume volume{.single_file = request.single_file()};
-  if (request.medium() == v1::MEMORY) {
-    volume.in_memory = true;
-    volume.base = absl::StrCat(memory_, "/", request.volume_id());
-    HUSK_RETURN_IF_ERROR(MakeDirectories(volume.base, 0700));
-    const std::string options =
-        request.size_bytes() == 0 ? "mode=0700" : absl::StrCat("mode=0700,size=", request.size_bytes());
-    if (mount("volume", volume.base.c_str(), "tmpfs", MS_NODEV, options.c_str()) != 0) {
-      return ErrnoStatus(errno, "mount the volume's tmpfs");
-    }
-  } else if (request.medium() == v1::SCRATCH) {
-    if (!IsMountPoint(scratch_)) return absl::FailedPreconditionError("the sandbox is not configured: no scratch disk");
-    volume.base = absl::StrCat(scratch_, "/volumes/", request.volume_id());
-    HUSK_RETURN_IF_ERROR(MakeDirectories(volume.base, 0700));
-  } else {
-    return absl::InvalidArgumentError("medium: unknown");
+  Volume volume{.medium = request.medium(), .single_file = request.single_file()};
+  const std::string& parent = request.medium() == v1::SCRATCH ? scratch_ + "/volumes" : memory_;
+  volume.base = absl::StrCat(parent, "/", request.volume_id());
+  HUSK_RETURN_IF_ERROR(Make(request, volume));
+  if (volume.medium == v1::VIRTIOFS) {
+    volumes_[request.volume_id()] = std::move(volume);
+    return absl::OkStatus();
   }
   const Status made = MakeFiles(request, volume.base);
   volumes_[request.volume_id()] = std::move(volume);
   if (!made.ok()) Remove(request.volume_id()).IgnoreError();
   return made;
+}
+
+Status Volumes::Make(const v1::CreateVolumeRequest& request, Volume& volume) {
+  switch (volume.medium) {
+    case v1::MEMORY:
+      return MountMemory(volume.base, request.size_bytes());
+    case v1::SCRATCH:
+      if (!IsMountPoint(scratch_)) {
+        return absl::FailedPreconditionError("the sandbox is not configured: no scratch disk");
+      }
+      return MakeDirectories(volume.base, 0700);
+    case v1::VIRTIOFS:
+      if (request.single_file()) return absl::InvalidArgumentError("single_file: a directory of the host is none");
+      return MountShare(request.volume_id(), volume.base);
+    default:
+      return absl::InvalidArgumentError("medium: unknown");
+  }
 }
 
 Status Volumes::Apply(const Volume& volume, const v1::FileOperation& operation) {
@@ -232,6 +258,7 @@ Status Volumes::Apply(const Volume& volume, const v1::FileOperation& operation) 
                               : WriteStaged(volume.base, operation.write_file());
   }
   if (volume.single_file) return absl::InvalidArgumentError("the volume is a single file");
+  if (volume.medium == v1::VIRTIOFS) return absl::InvalidArgumentError("the volume is the host's");
   const std::string files = absl::StrCat(volume.base, kFiles);
   if (operation.has_make_directory()) return MakeDirectory(files, operation.make_directory());
   if (operation.has_make_symlink()) return MakeSymlink(volume.base, operation.make_symlink());
@@ -269,13 +296,16 @@ Status Volumes::Remove(const std::string& volume_id) {
   const auto found = volumes_.find(volume_id);
   if (found == volumes_.end()) return absl::OkStatus();
   const Volume& volume = found->second;
-  if (volume.in_memory) {
-    if (umount2(volume.base.c_str(), UMOUNT_NOFOLLOW) != 0 && errno != EINVAL) {
+  if (volume.medium == v1::SCRATCH) {
+    HUSK_RETURN_IF_ERROR(RemoveTree(volume.base));
+  } else {
+    const std::string mounted = volume.medium == v1::VIRTIOFS ? volume.base + kFiles : volume.base;
+    if (umount2(mounted.c_str(), UMOUNT_NOFOLLOW) != 0 && errno != EINVAL) {
       return ErrnoStatus(errno, absl::StrCat("unmount volume ", volume_id));
     }
+    // Never the tree below: it may still be the host's.
+    rmdir(mounted.c_str());
     rmdir(volume.base.c_str());
-  } else {
-    HUSK_RETURN_IF_ERROR(RemoveTree(volume.base));
   }
   volumes_.erase(found);
   return absl::OkStatus();

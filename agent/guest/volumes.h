@@ -1,4 +1,5 @@
-// The pod's volumes: files that huskd keeps like the host's, and empty directories for its containers.
+// The pod's volumes: files that huskd keeps like the host's, empty directories for its containers, and directories of
+// the host.
 #ifndef HUSK_AGENT_GUEST_VOLUMES_H_
 #define HUSK_AGENT_GUEST_VOLUMES_H_
 
@@ -32,11 +33,12 @@ class Volumes {
 
  private:
   struct Volume {
+    v1::VolumeMedium medium = v1::VOLUME_MEDIUM_UNSPECIFIED;
     std::string base;  // holds what is mounted, "files", and "staging", where files wait until they are whole
-    bool in_memory = false;
     bool single_file = false;
   };
 
+  Status Make(const v1::CreateVolumeRequest& request, Volume& volume);
   StatusOr<Volume*> Find(const std::string& volume_id);
   Status Apply(const Volume& volume, const v1::FileOperation& operation);
 

@@ -158,6 +158,16 @@ TEST_F(VolumesTest, ASingleFileStaysTheSameFile) {
   EXPECT_FALSE(Directory("x").ok());
 }
 
+TEST_F(VolumesTest, AShareThatIsNotThereCanBeAskedForAgain) {
+  Start();
+  EXPECT_TRUE(absl::IsInvalidArgument(Create(v1::VIRTIOFS, true)));
+  EXPECT_FALSE(Create(v1::VIRTIOFS).ok());
+  EXPECT_TRUE(absl::IsNotFound(Source().status()));
+  // Nothing of it is in the way of another kind.
+  ASSERT_TRUE(Create(v1::MEMORY).ok());
+  EXPECT_TRUE(Write("file", "x").ok());
+}
+
 TEST_F(VolumesTest, NoPathLeavesTheVolume) {
   Start();
   ASSERT_TRUE(Create(v1::MEMORY).ok());

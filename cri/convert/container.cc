@@ -76,10 +76,8 @@ StatusOr<sandbox::ContainerMount> FromProto(const api::Mount& mount, const std::
   if (mount.propagation() != api::PROPAGATION_PRIVATE) return UnsupportedField(field + ".propagation");
   if (mount.uidmappings_size() != 0) return UnsupportedField(field + ".uidMappings");
   if (mount.gidmappings_size() != 0) return UnsupportedField(field + ".gidMappings");
-  if (mount.recursive_read_only()) {
-    // The kubelet looks for this prefix.
-    return absl::UnimplementedError(
-        absl::StrCat("RROUnsupported: ", field, ".recursive_read_only: not supported by this version of Husk"));
+  if (mount.recursive_read_only() && !mount.readonly()) {
+    return FieldError(field + ".recursive_read_only", "set without readonly");
   }
   return sandbox::ContainerMount{
       .container_path = mount.container_path(), .host_path = mount.host_path(), .read_only = mount.readonly()};
@@ -194,6 +192,8 @@ void ContainerStatusToProto(const sandbox::ContainerStatus& container, api::Cont
     mounted->set_container_path(mount.container_path);
     mounted->set_host_path(mount.host_path);
     mounted->set_readonly(mount.read_only);
+    // Every read-only mount is, whether or not that was asked for.
+    mounted->set_recursive_read_only(mount.read_only);
   }
   out->set_log_path(container.log_path);
   husk::cri::ToProto(container.config.resources, out->mutable_resources()->mutable_linux());

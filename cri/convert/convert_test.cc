@@ -57,7 +57,7 @@ api::ContainerConfig WholeContainer() {
     args: "--x" args: "two words"
     working_dir: "/srv"
     envs { key: "B" value: "line1\nline2" } envs { key: "A" value: "" } envs { key: "B" value: "again" }
-    mounts { container_path: "/data" host_path: "/host" readonly: true }
+    mounts { container_path: "/data" host_path: "/host" readonly: true recursive_read_only: true }
     labels { key: "io.kubernetes.container.name" value: "app" }
     annotations { key: "hash" value: "abc" }
     log_path: "app/2.log"
@@ -255,6 +255,7 @@ TEST(ConvertContainer, StatusGivesBackWhatWasGiven) {
   EXPECT_EQ(out.stop_signal(), config.stop_signal());
   EXPECT_EQ(out.annotations().at("hash"), "abc");
   EXPECT_EQ(out.mounts(0).host_path(), "/host");
+  EXPECT_TRUE(out.mounts(0).recursive_read_only());
   api::LinuxContainerResources resources = config.linux().resources();
   resources.clear_hugepage_limits();
   EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(out.resources().linux(), resources));
@@ -288,8 +289,7 @@ TEST(ConvertContainer, WhatCannotBeHonouredIsRefusedByName) {
       {"config.mounts[0].image", [](auto* c) { c->mutable_mounts(0)->mutable_image()->set_image("i"); }},
       {"config.mounts[0].propagation",
        [](auto* c) { c->mutable_mounts(0)->set_propagation(api::PROPAGATION_BIDIRECTIONAL); }},
-      {"RROUnsupported: config.mounts[0].recursive_read_only",
-       [](auto* c) { c->mutable_mounts(0)->set_recursive_read_only(true); }},
+      {"config.mounts[0].recursive_read_only", [](auto* c) { c->mutable_mounts(0)->set_readonly(false); }},
       {"config.linux.security_context.run_as_group", [&](auto* c) { security(c)->clear_run_as_user(); }},
       {"config.linux.security_context.run_as_username", [&](auto* c) { security(c)->set_run_as_username("bob"); }},
       {"config.linux.security_context.run_as_user",

@@ -105,7 +105,7 @@ Status Handlers::RuntimeStatus(const Context& /*context*/, const api::StatusRequ
   for (const char* name : {"", kRuntimeHandler}) {
     api::RuntimeHandler* handler = response->add_runtime_handlers();
     handler->set_name(name);
-    handler->mutable_features();
+    handler->mutable_features()->set_recursive_read_only_mounts(true);
   }
   response->mutable_features();
   if (request.verbose()) {

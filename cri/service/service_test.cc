@@ -133,6 +133,7 @@ TEST_F(Service, StatusTellsTheTruth) {
   EXPECT_FALSE(status.status().conditions(1).status());
   EXPECT_EQ(status.status().conditions(1).message(), "no CNI configuration");
   ASSERT_EQ(status.runtime_handlers_size(), 2);
+  EXPECT_TRUE(status.runtime_handlers(0).features().recursive_read_only_mounts());
   EXPECT_EQ(nlohmann::json::parse(status.info().at("husk")).at("accelerator"), "tcg");
   EXPECT_EQ(nlohmann::json::parse(status.info().at("lanes")).at("read_only").at("running"), 1);
   EXPECT_EQ(nlohmann::json::parse(status.info().at("pulls")).size(), 0U);

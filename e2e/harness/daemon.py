@@ -211,15 +211,16 @@ class Huskd:
         return list(self.client.ListContainers().containers)
 
     def vm_processes(self):
-        """Pids of this instance's QEMUs, by their users (a confined QEMU has no path of ours in its command line), and
-        of what else has its directories there, such as a launcher. Not those that have ended: a QEMU whose huskd was
+        """Pids of this instance's QEMUs, by their users (a confined QEMU has no path of ours in its command line), of its
+        file servers, by their cgroup, and of what else has its directories there, such as a launcher. Not those that have ended: a QEMU whose huskd was
         killed is init's to reap."""
         marks = (str(self.state), str(self.root))
 
         def is_ours(pid):
             if pid == os.getpid() or (self.process and pid == self.process.pid) or host.state(pid) in (None, "Z"):
                 return False
-            return host.user(pid) in self.users or any(mark in host.command_line(pid) for mark in marks)
+            return (host.user(pid) in self.users or self.cgroup_root + "/" in host.read_text(f"/proc/{pid}/cgroup")
+                    or any(mark in host.command_line(pid) for mark in marks))
         return [pid for pid in host.process_ids() if is_ours(pid)]
 
     def snapshot(self):

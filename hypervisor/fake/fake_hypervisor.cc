@@ -178,6 +178,21 @@ class FakeMachine::State {
     return absl::OkStatus();
   }
 
+  Status Share(FakeVmEntry& entry, const SharedDirectory& directory) {
+    const MutexLock lock(mutex_);
+    if (!entry.record.alive) return absl::UnavailableError("the VM has ended");
+    if (!directory.directory.valid()) return absl::InvalidArgumentError("a share needs a directory");
+    entry.record.shares.try_emplace(directory.tag, FakeShare{.path = directory.path, .read_only = directory.read_only});
+    return absl::OkStatus();
+  }
+
+  Status EndShare(FakeVmEntry& entry, const std::string& tag) {
+    const MutexLock lock(mutex_);
+    if (!entry.record.alive) return absl::UnavailableError("the VM has ended");
+    entry.record.shares.erase(tag);
+    return absl::OkStatus();
+  }
+
  private:
   struct Failure {
     Status error;
@@ -261,6 +276,25 @@ class FakeVm final : public Vm {
     luns.reserve(record.disks.size());
     for (const auto& [lun, disk] : record.disks) luns.push_back(lun);
     return luns;
+  }
+
+  Status AttachSharedDirectory(const Context& context, const SharedDirectory& directory) override {
+    HUSK_RETURN_IF_ERROR(state_->Check(context, FakeOperation::kAttachShare));
+    return state_->Share(*entry_, directory);
+  }
+
+  Status DetachSharedDirectory(const Context& context, const std::string& tag) override {
+    HUSK_RETURN_IF_ERROR(state_->Check(context, FakeOperation::kDetachShare));
+    return state_->EndShare(*entry_, tag);
+  }
+
+  StatusOr<std::vector<std::string>> SharedDirectories(const Context& context) override {
+    HUSK_RETURN_IF_ERROR(context.Check());
+    const FakeVmRecord record = state_->Record(*entry_);
+    if (!record.alive) return absl::UnavailableError("the VM has ended");
+    std::vector<std::string> tags;
+    for (const auto& [tag, share] : record.shares) tags.push_back(tag);
+    return tags;
   }
 
   void OnExit(std::function<void(const VmExit&)> callback) override {

@@ -13,6 +13,12 @@
 
 namespace husk::hypervisor {
 
+// A shared directory, without its descriptor.
+struct FakeShare {
+  std::string path;
+  bool read_only = false;
+};
+
 // What a test sees of a VM of the fake: the VmConfig it was started with, without descriptors, and what became of it.
 struct FakeVmRecord {
   std::string id;
@@ -32,10 +38,21 @@ struct FakeVmRecord {
   bool alive = false;
   std::string exit_reason;                    // once it is not alive
   std::map<std::uint32_t, DiskConfig> disks;  // by LUN, without the scratch disk
+  std::map<std::string, FakeShare> shares;    // by tag
 };
 
 // Where a failure can be made to happen.
-enum class FakeOperation { kStart, kRecover, kDestroy, kAttachDisk, kDetachDisk, kInformation, kKill };
+enum class FakeOperation {
+  kStart,
+  kRecover,
+  kDestroy,
+  kAttachDisk,
+  kDetachDisk,
+  kAttachShare,
+  kDetachShare,
+  kInformation,
+  kKill
+};
 
 // The host on which the fake's VMs live: it outlasts the FakeHypervisor objects made for it, as real VMs outlast huskd,
 // and is the test's handle on them. Thread safe.

@@ -1,5 +1,6 @@
 #include "hypervisor/fake/fake_hypervisor.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -100,12 +101,17 @@ TEST_F(FakeHypervisorTest, AVmOutlivesItsHypervisor) {
   auto vm = first->Start(context_, SmallVm("a"));
   ASSERT_TRUE(vm.ok());
   ASSERT_TRUE((*vm)->AttachDisk(context_, Disk()).ok());
+  const SharedDirectory share{.tag = "t", .directory = UniqueFd(open("/", O_PATH | O_CLOEXEC)), .path = "/"};
+  ASSERT_TRUE((*vm)->AttachSharedDirectory(context_, share).ok());
   vm->reset();
   first.reset();
 
   const auto adopted = hypervisor_.Recover(context_, "/state/a");
   ASSERT_TRUE(adopted.ok()) << adopted.status();
   EXPECT_THAT((*adopted)->AttachedDisks(context_).value(), ElementsAre(1U));
+  EXPECT_THAT((*adopted)->SharedDirectories(context_).value(), ElementsAre("t"));
+  EXPECT_TRUE((*adopted)->DetachSharedDirectory(context_, "t").ok());
+  EXPECT_TRUE((*adopted)->SharedDirectories(context_).value().empty());
   std::promise<std::string> ended;
   (*adopted)->OnExit([&ended](const VmExit& exit) { ended.set_value(exit.reason); });
   ASSERT_TRUE(hypervisor_.Destroy(context_, "/state/a").ok());

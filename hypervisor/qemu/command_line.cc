@@ -94,6 +94,17 @@ void AddNetwork(const std::vector<CommandLineTap>& taps, Arguments& arguments) {
   }
 }
 
+// Eight to a slot. No window for I/O ports, of which there are few, and virtio needs none.
+void AddSharePorts(Arguments& arguments) {
+  constexpr std::uint32_t kFirstSlot = 0x18;
+  constexpr std::uint32_t kFunctions = 8;
+  for (std::uint32_t port = 0; port < kSharePorts; ++port) {
+    arguments.Add("-device", absl::StrCat("pcie-root-port,id=", SharePortName(port), ",bus=pcie.0,chassis=", port + 1,
+                                          ",slot=", port + 1, ",multifunction=on,io-reserve=0,addr=0x",
+                                          absl::Hex(kFirstSlot + port / kFunctions), ".", port % kFunctions));
+  }
+}
+
 void AddChannels(const CommandLineInput& input, Arguments& arguments) {
   arguments.Add("-device", "virtio-serial-pci,id=serial,max_ports=2,disable-legacy=on");
   arguments.Add("-chardev", absl::StrCat("socket,id=agent,fd=", input.agent_descriptor, ",server=on,wait=off"));
@@ -107,6 +118,10 @@ void AddChannels(const CommandLineInput& input, Arguments& arguments) {
 
 }  // namespace
 
+std::string SharePortName(std::uint32_t port) {
+  return absl::StrCat("share-port", port);
+}
+
 std::string LunName(std::uint32_t lun) {
   return absl::StrCat("lun", lun);
 }
@@ -118,6 +133,7 @@ std::vector<std::string> BuildCommandLine(const CommandLineInput& input) {
   arguments.Add("-device", "virtio-scsi-pci,id=scsi,disable-legacy=on");
   if (input.scratch) AddScratch(*input.scratch, arguments);
   AddNetwork(input.taps, arguments);
+  AddSharePorts(arguments);
   AddChannels(input, arguments);
   arguments.Add("-object", "rng-builtin,id=random");
   arguments.Add("-device", "virtio-rng-pci,id=rng,rng=random,disable-legacy=on");

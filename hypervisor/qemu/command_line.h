@@ -18,6 +18,10 @@ inline constexpr char kScsiBus[] = "scsi.0";
 // Of a disk's device and its topmost block node.
 std::string LunName(std::uint32_t lun);
 
+// Ports into which shared directories are plugged: as many as a VM can have.
+inline constexpr std::uint32_t kSharePorts = 16;
+std::string SharePortName(std::uint32_t port);
+
 // All descriptors are numbers in QEMU's own table.
 struct CommandLineTap {
   int descriptor = -1;

@@ -36,8 +36,15 @@ std::string ValueOf(const std::vector<std::string>& command_line, const std::str
 }
 
 TEST(CommandLineTest, TheSmallestVm) {
+  auto command_line = BuildCommandLine(Small());
+  const auto is_port = [](const std::string& argument) { return argument.starts_with("pcie-root-port,"); };
+  const auto first_port = std::find_if(command_line.begin(), command_line.end(), is_port);
+  ASSERT_EQ(std::count_if(command_line.begin(), command_line.end(), is_port), kSharePorts);
+  EXPECT_EQ(*(first_port + 2 * 9),
+            "pcie-root-port,id=share-port9,bus=pcie.0,chassis=10,slot=10,multifunction=on,io-reserve=0,addr=0x19.1");
+  command_line.erase(first_port - 1, first_port - 1 + 2 * std::ptrdiff_t{kSharePorts});
   EXPECT_THAT(
-      BuildCommandLine(Small()),
+      command_line,
       ElementsAre(
           "/usr/bin/qemu", "-name", "guest=pod-1", "-uuid", "8a6c0f2e-0000-4000-8000-000000000001", "-nodefaults",
           "-no-user-config", "-display", "none", "-sandbox",

@@ -59,6 +59,8 @@ Status VisitFdsets(const Context& context, QmpClient& qmp,
   return absl::OkStatus();
 }
 
+}  // namespace
+
 Status RemoveDevice(const Context& context, QmpClient& qmp, const std::string& name) {
   const auto deleted = qmp.Expect([name](const QmpEvent& event) {
     return event.name == "DEVICE_DELETED" && event.data.value("device", json()) == name;
@@ -69,8 +71,6 @@ Status RemoveDevice(const Context& context, QmpClient& qmp, const std::string& n
   if (!status.ok() && !absl::StrContains(status.message(), "already in the process of unplug")) return status;
   return deleted->Wait(context);
 }
-
-}  // namespace
 
 Status AddDisk(const Context& context, QmpClient& qmp, std::uint32_t lun, bool read_only,
                std::vector<OpenedExtent> extents) {

@@ -3,6 +3,7 @@
 #define HUSK_HYPERVISOR_QEMU_DISK_OPERATIONS_H_
 
 #include <set>
+#include <string>
 #include <vector>
 
 #include "agent/common/context.h"
@@ -17,6 +18,9 @@ Status AddDisk(const Context& context, QmpClient& qmp, std::uint32_t lun, bool r
                std::vector<OpenedExtent> extents);
 // Takes away whatever of that LUN's exists: device, block nodes, descriptors.
 Status RemoveDisk(const Context& context, QmpClient& qmp, std::uint32_t lun);
+
+// Takes a device away and waits until the guest has let go of it. OK if there is none.
+Status RemoveDevice(const Context& context, QmpClient& qmp, const std::string& name);
 
 // The LUNs that descriptors were passed for, the scratch disk's not among them.
 StatusOr<std::set<std::uint32_t>> LunsWithDescriptors(const Context& context, QmpClient& qmp);

@@ -160,7 +160,8 @@ std::string LastWords(const std::string& log) {
   return lines.empty() ? std::string() : Printable(lines.back());
 }
 
-std::string DescribeExit(int code, int status, const std::string& last_words, const std::string& hint) {
+std::string DescribeExit(const std::string& program, int code, int status, const std::string& last_words,
+                         const std::string& hint) {
   if (code == CLD_KILLED || code == CLD_DUMPED) {
     const char* description = sigdescr_np(status);
     return absl::StrCat("killed by signal ", status, " (", description == nullptr ? "unknown" : description, ")");
@@ -168,20 +169,21 @@ std::string DescribeExit(int code, int status, const std::string& last_words, co
   if (!hint.empty()) return hint;
   const bool clean = code == CLD_EXITED && status == 0;
   if (!clean && !last_words.empty()) return last_words;
-  if (code == CLD_EXITED) return absl::StrCat("QEMU ended with exit code ", status);
-  return "QEMU ended";
+  if (code == CLD_EXITED) return absl::StrCat(program, " ended with exit code ", status);
+  return absl::StrCat(program, " ended");
 }
 
-VmProcess::VmProcess(IoThread& io_thread, const ProcessIdentity& identity, UniqueFd log)
+VmProcess::VmProcess(IoThread& io_thread, std::string program, const ProcessIdentity& identity, UniqueFd log)
     : io_thread_(io_thread),
+      program_(std::move(program)),
       identity_(identity),
       log_(std::move(log)),
       pidfd_(io_thread.context()),
       log_timer_(io_thread.context()) {}
 
-StatusOr<std::shared_ptr<VmProcess>> VmProcess::Watch(IoThread& io_thread, const ProcessIdentity& identity,
-                                                      UniqueFd pidfd, UniqueFd log) {
-  std::shared_ptr<VmProcess> process(new VmProcess(io_thread, identity, std::move(log)));
+StatusOr<std::shared_ptr<VmProcess>> VmProcess::Watch(IoThread& io_thread, std::string program,
+                                                      const ProcessIdentity& identity, UniqueFd pidfd, UniqueFd log) {
+  std::shared_ptr<VmProcess> process(new VmProcess(io_thread, std::move(program), identity, std::move(log)));
   boost::system::error_code error;
   error = process->pidfd_.assign(pidfd.get(), error);
   if (error) return absl::InternalError(absl::StrCat("watch the process: ", error.message()));
@@ -228,6 +230,19 @@ Status VmProcess::Kill(const Context& context) {
   return WaitForExit(context).status();
 }
 
+void VmProcess::KillLater(std::chrono::milliseconds grace, std::string reason) {
+  io_thread_.Post([self = shared_from_this(), grace, reason = std::move(reason)] {
+    const auto timer = std::make_shared<boost::asio::steady_timer>(self->io_thread_.context(), grace);
+    timer->async_wait([self, timer, reason](const boost::system::error_code& error) {
+      const MutexLock lock(self->mutex_);
+      if (error || self->ended_) return;
+      self->killed_because_ = reason;
+      // Its end is noticed like any other.
+      syscall(SYS_pidfd_send_signal, self->pidfd_.native_handle(), SIGKILL, nullptr, 0);
+    });
+  });
+}
+
 void VmProcess::WaitEnded() {
   pidfd_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
                     [self = shared_from_this()](const boost::system::error_code& error) {
@@ -241,13 +256,17 @@ void VmProcess::Ended() {
   log_timer_.cancel();
   const siginfo_t information = Reap(pidfd_.native_handle());
   std::string hint;
+  std::string reason;
   {
     const MutexLock lock(mutex_);
     hint = hint_;
+    reason = killed_because_;
     ended_ = true;
   }
-  notifier_.SetExit(
-      {.reason = DescribeExit(information.si_code, information.si_status, LastWords(TailOf(log_.get())), hint)});
+  if (reason.empty()) {
+    reason = DescribeExit(program_, information.si_code, information.si_status, LastWords(TailOf(log_.get())), hint);
+  }
+  notifier_.SetExit({.reason = std::move(reason)});
   notifier_.Deliver();
   const MutexLock lock(mutex_);
   told_ = true;

@@ -1,9 +1,10 @@
-// QEMU's process: who it is, whether it lives, how it ended.
+// A process that husk-vm-launcher became: who it is, whether it lives, how it ended.
 #ifndef HUSK_HYPERVISOR_QEMU_PROCESS_H_
 #define HUSK_HYPERVISOR_QEMU_PROCESS_H_
 
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -38,17 +39,19 @@ Status KillProcess(const Context& context, const UniqueFd& pidfd);
 
 // The last line of text, fit to be printed; empty if there is none.
 std::string LastWords(const std::string& log);
-// From what waitid(2) says (`code` 0: it was not our child), what QEMU printed and what it told over QMP.
-std::string DescribeExit(int code, int status, const std::string& last_words, const std::string& hint);
+// From what waitid(2) says (`code` 0: it was not our child), what the program printed and, of QEMU, what it told over
+// QMP.
+std::string DescribeExit(const std::string& program, int code, int status, const std::string& last_words,
+                         const std::string& hint);
 
 // Watches one process from the I/O thread until it ends, whether or not anybody holds this object: children must be
 // reaped. Thread safe.
 class VmProcess : public std::enable_shared_from_this<VmProcess> {
  public:
-  // `log`: QEMU's standard error, readable and writable: it is emptied when it has grown too long, since a guest may
-  // know how to make QEMU complain.
-  static StatusOr<std::shared_ptr<VmProcess>> Watch(IoThread& io_thread, const ProcessIdentity& identity,
-                                                    UniqueFd pidfd, UniqueFd log);
+  // `program`: its name in texts. `log`: its standard error, readable and writable: it is emptied when it has grown too
+  // long, since a guest may know how to make the program complain.
+  static StatusOr<std::shared_ptr<VmProcess>> Watch(IoThread& io_thread, std::string program,
+                                                    const ProcessIdentity& identity, UniqueFd pidfd, UniqueFd log);
 
   [[nodiscard]] const ProcessIdentity& identity() const { return identity_; }
   [[nodiscard]] bool alive() const;
@@ -61,14 +64,17 @@ class VmProcess : public std::enable_shared_from_this<VmProcess> {
   // Until the process has ended and OnExit's callback was called.
   StatusOr<VmExit> WaitForExit(const Context& context);
   Status Kill(const Context& context);
+  // Kills it unless it ends by itself within `grace`; `reason` is then what OnExit tells. Returns at once.
+  void KillLater(std::chrono::milliseconds grace, std::string reason);
 
  private:
-  VmProcess(IoThread& io_thread, const ProcessIdentity& identity, UniqueFd log);
+  VmProcess(IoThread& io_thread, std::string program, const ProcessIdentity& identity, UniqueFd log);
   void WaitEnded();
   void Ended();
   void BoundLog();
 
   IoThread& io_thread_;
+  const std::string program_;
   const ProcessIdentity identity_;
   const UniqueFd log_;
   boost::asio::posix::stream_descriptor pidfd_;
@@ -80,6 +86,7 @@ class VmProcess : public std::enable_shared_from_this<VmProcess> {
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
   bool told_ ABSL_GUARDED_BY(mutex_) = false;  // the callback has returned
   std::string hint_ ABSL_GUARDED_BY(mutex_);
+  std::string killed_because_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace husk::hypervisor

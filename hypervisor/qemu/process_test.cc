@@ -7,9 +7,11 @@
 #include <csignal>
 
 #include "hypervisor/qemu/accelerator.h"
+#include "hypervisor/qemu/file_server.h"
 #include "hypervisor/qemu/launcher/plan.h"
 #include "hypervisor/qemu/qemu_hypervisor.h"
 #include "hypervisor/qemu/runtime_files.h"
+#include "hypervisor/qemu/share_operations.h"
 
 namespace husk::hypervisor {
 namespace {
@@ -43,12 +45,13 @@ TEST(IdentityTest, StartTimeIsFoundBehindAnyName) {
 }
 
 TEST(ProcessTest, DescribesAnEnd) {
-  EXPECT_EQ(DescribeExit(CLD_KILLED, SIGKILL, "words", "hint"), "killed by signal 9 (Killed)");
-  EXPECT_EQ(DescribeExit(CLD_EXITED, 1, "qemu: no memory", ""), "qemu: no memory");
-  EXPECT_EQ(DescribeExit(CLD_EXITED, 0, "a warning", "the VM shut down: guest-reset"), "the VM shut down: guest-reset");
-  EXPECT_EQ(DescribeExit(CLD_EXITED, 0, "a warning", ""), "QEMU ended with exit code 0");
-  EXPECT_EQ(DescribeExit(0, 0, "words", ""), "words");
-  EXPECT_EQ(DescribeExit(0, 0, "", ""), "QEMU ended");
+  EXPECT_EQ(DescribeExit("QEMU", CLD_KILLED, SIGKILL, "words", "hint"), "killed by signal 9 (Killed)");
+  EXPECT_EQ(DescribeExit("QEMU", CLD_EXITED, 1, "qemu: no memory", ""), "qemu: no memory");
+  EXPECT_EQ(DescribeExit("QEMU", CLD_EXITED, 0, "a warning", "the VM shut down: guest-reset"),
+            "the VM shut down: guest-reset");
+  EXPECT_EQ(DescribeExit("QEMU", CLD_EXITED, 0, "a warning", ""), "QEMU ended with exit code 0");
+  EXPECT_EQ(DescribeExit("QEMU", 0, 0, "words", ""), "words");
+  EXPECT_EQ(DescribeExit("virtiofsd", 0, 0, "", ""), "virtiofsd ended");
   EXPECT_EQ(LastWords("first\nsecond\x1b[0m\n\n"), "second [0m");
   EXPECT_EQ(LastWords(""), "");
 }
@@ -91,6 +94,43 @@ TEST(LaunchPlanTest, SurvivesTheCommandLine) {
   EXPECT_EQ(parsed.binds[0].target, "/guest/kernel");
   EXPECT_THAT(parsed.keep, ElementsAre(7));
   EXPECT_THAT(parsed.command, ElementsAre("/usr/bin/qemu", "--", "-x"));
+}
+
+TEST(LaunchPlanTest, AFileServerHasAShareAndNoUser) {
+  const launcher::Plan plan{.state_directory = 3,
+                            .go = 4,
+                            .new_network_namespace = true,
+                            .share = 5,
+                            .share_read_only = true,
+                            .keep = {6},
+                            .command = {"/virtiofsd"}};
+  launcher::Plan parsed;
+  std::string error;
+  ASSERT_TRUE(launcher::ParsePlan(launcher::PlanArguments("launcher", plan), parsed, error)) << error;
+  EXPECT_EQ(parsed.share, 5);
+  EXPECT_TRUE(parsed.share_read_only);
+  EXPECT_EQ(parsed.user, 0U);
+  for (const char* bad : {"--user=1", "--group=1", "--supplementary-group=1", "--share=2", "--share-read-only=no"}) {
+    auto arguments = launcher::PlanArguments("launcher", plan);
+    arguments.insert(arguments.begin() + 1, bad);
+    launcher::Plan refused;
+    EXPECT_FALSE(launcher::ParsePlan(arguments, refused, error)) << bad;
+  }
+}
+
+TEST(ShareTest, NamesSayWhereItIs) {
+  std::uint32_t port = 0;
+  std::string tag;
+  EXPECT_TRUE(ParseShareName(ShareName(15, "v0a-b"), port, tag));
+  EXPECT_EQ(port, 15U);
+  EXPECT_EQ(tag, "v0a-b");
+  for (const char* name :
+       {"share", "share-port3", "share16-v", "share1-", "share-1-v", "share1-a/b", "lun1", "shareX-v"}) {
+    EXPECT_FALSE(ParseShareName(name, port, tag)) << name;
+  }
+  EXPECT_TRUE(IsShareTag(std::string(36, 'x')));
+  EXPECT_FALSE(IsShareTag(std::string(37, 'x')));
+  EXPECT_FALSE(IsShareTag("../x"));
 }
 
 TEST(LaunchPlanTest, RefusesAnythingLessThanWhole) {

@@ -45,8 +45,11 @@ Status CheckExecutable(const std::string& path) {
 
 class QemuHypervisor final : public Hypervisor {
  public:
-  QemuHypervisor(StartOptions options, AcceleratorProbe accelerator)
-      : options_(std::move(options)), accelerator_(std::move(accelerator)), io_thread_(std::make_shared<IoThread>()) {}
+  QemuHypervisor(StartOptions options, FileServerOptions file_servers, AcceleratorProbe accelerator)
+      : options_(std::move(options)),
+        file_servers_(std::make_shared<const FileServerOptions>(std::move(file_servers))),
+        accelerator_(std::move(accelerator)),
+        io_thread_(std::make_shared<IoThread>()) {}
 
   [[nodiscard]] AcceleratorProbe accelerator() const override { return accelerator_; }
   [[nodiscard]] StatusOr<std::string> Version(const Context& context) override;
@@ -60,6 +63,7 @@ class QemuHypervisor final : public Hypervisor {
                                           const std::string& state_directory, UniqueFd directory);
 
   const StartOptions options_;
+  const std::shared_ptr<const FileServerOptions> file_servers_;
   const AcceleratorProbe accelerator_;
   const std::shared_ptr<IoThread> io_thread_;
 };
@@ -81,28 +85,30 @@ StatusOr<std::string> QemuHypervisor::Version(const Context& context) {
 }
 
 // Nothing may live in the directory, and nothing of an earlier VM is left in it.
-Status CleanDirectory(int directory) {
+Status CleanDirectory(const Context& context, int directory) {
   const auto identity = ReadIdentity(directory);
   if (identity.ok()) {
     const auto living = OpenProcess(*identity);
     if (living.ok()) return absl::AlreadyExistsError(absl::StrCat("process ", identity->process.pid, " is its VM"));
     if (!absl::IsNotFound(living.status())) return living.status();
   }
+  HUSK_RETURN_IF_ERROR(RemoveFileServers(context, directory));
   return RemoveStateFiles(directory);
 }
 
 StatusOr<std::unique_ptr<QemuVm>> QemuHypervisor::Adopt(const ProcessIdentity& identity, UniqueFd pidfd,
                                                         const std::string& state_directory, UniqueFd directory) {
   HUSK_ASSIGN_OR_RETURN(auto log, OpenLog(directory.get()));
-  HUSK_ASSIGN_OR_RETURN(auto process, VmProcess::Watch(*io_thread_, identity, std::move(pidfd), std::move(log)));
-  return std::make_unique<QemuVm>(io_thread_, std::move(process), state_directory, std::move(directory));
+  HUSK_ASSIGN_OR_RETURN(auto process,
+                        VmProcess::Watch(*io_thread_, "QEMU", identity, std::move(pidfd), std::move(log)));
+  return std::make_unique<QemuVm>(io_thread_, file_servers_, std::move(process), state_directory, std::move(directory));
 }
 
 StatusOr<std::unique_ptr<Vm>> QemuHypervisor::Start(const Context& context, VmConfig config) {
   const std::string doing = absl::StrCat("start VM ", config.id);
   HUSK_RETURN_IF_ERROR_DOING(CheckConfig(config), doing);
   HUSK_ASSIGN_OR_RETURN_DOING(auto directory, OpenStateDirectory(config.state_directory), doing);
-  HUSK_RETURN_IF_ERROR_DOING(CleanDirectory(directory.get()), doing);
+  HUSK_RETURN_IF_ERROR_DOING(CleanDirectory(context, directory.get()), doing);
   HUSK_ASSIGN_OR_RETURN_DOING(auto vm, StartIn(context, config, std::move(directory)), doing);
   return vm;
 }
@@ -158,11 +164,13 @@ StatusOr<std::unique_ptr<Vm>> QemuHypervisor::Recover(const Context& context, co
   const Context limited = context.WithTimeout(kRecoverTimeout);
   Status status = vm->AwaitRunning(limited);
   if (status.ok()) status = vm->RemoveHalfAttachedDisks(limited);
+  if (status.ok()) status = vm->AdoptSharedDirectories(limited);
   if (status.ok()) return vm;
   HUSK_RETURN_IF_ERROR_DOING(context.Check(), doing);
-  // Not whole, and nobody can talk to it: nothing of it may stay.
+  // Not whole, or nobody can talk to it: nothing of it may stay.
   HUSK_RETURN_IF_ERROR_DOING(vm->Kill(context), doing);
-  return absl::NotFoundError(absl::StrCat(doing, ": it was killed, as QMP did not work: ", status.message()));
+  HUSK_RETURN_IF_ERROR_DOING(Destroy(context, state_directory), doing);
+  return absl::NotFoundError(absl::StrCat(doing, ": it was killed: ", status.message()));
 }
 
 Status QemuHypervisor::Destroy(const Context& context, const std::string& state_directory) {
@@ -177,6 +185,7 @@ Status QemuHypervisor::Destroy(const Context& context, const std::string& state_
     if (!pidfd.ok() && !absl::IsNotFound(pidfd.status())) return Annotate(pidfd.status(), doing);
     if (pidfd.ok()) HUSK_RETURN_IF_ERROR_DOING(KillProcess(context, *pidfd), doing);
   }
+  HUSK_RETURN_IF_ERROR_DOING(RemoveFileServers(context, directory->get()), doing);
   return Annotate(RemoveStateFiles(directory->get()), doing);
 }
 
@@ -218,7 +227,15 @@ StatusOr<std::unique_ptr<Hypervisor>> NewQemuHypervisor(const QemuOptions& optio
     probe = ProbeAccelerator();
   }
   start.accelerator = probe.accelerator;
-  return std::make_unique<QemuHypervisor>(std::move(start), std::move(probe));
+  FileServerOptions file_servers{.launcher_binary = options.launcher_binary,
+                                 .virtiofsd_binary = options.virtiofsd_binary};
+  if (access(options.virtiofsd_binary.c_str(), X_OK) == 0) {
+    HUSK_ASSIGN_OR_RETURN_DOING(
+        file_servers.runtime_files,
+        FileServerFiles(Context::Background().WithTimeout(kToolTimeout), options.virtiofsd_binary),
+        "find virtiofsd's files");
+  }
+  return std::make_unique<QemuHypervisor>(std::move(start), std::move(file_servers), std::move(probe));
 }
 
 }  // namespace husk::hypervisor

@@ -12,8 +12,9 @@ namespace husk::hypervisor {
 
 struct QemuOptions {
   std::string qemu_binary = "/usr/bin/qemu-system-x86_64";
-  std::string launcher_binary;  // husk-vm-launcher: drops privileges, then becomes QEMU
-  std::string kernel;           // bzImage or vmlinux
+  std::string virtiofsd_binary = "/usr/lib/qemu/virtiofsd";  // may be missing: then no directory can be shared
+  std::string launcher_binary;                               // husk-vm-launcher: drops privileges, then becomes QEMU
+  std::string kernel;                                        // bzImage or vmlinux
   std::string initrd;
   std::optional<Accelerator> accelerator;  // absent: probed
 };

@@ -13,7 +13,6 @@
 #include "hypervisor/qemu/command_line.h"
 #include "hypervisor/qemu/disk_operations.h"
 #include "hypervisor/qemu/state_files.h"
-#include "hypervisor/qemu/wait.h"
 
 namespace husk::hypervisor {
 namespace {
@@ -65,44 +64,40 @@ StatusOr<std::vector<std::string>> CommandLineOf(pid_t pid) {
 
 }  // namespace
 
-// Calls that change the VM wait for each other here, each no longer than its context allows.
-class QemuVm::Turn {
- public:
-  explicit Turn(QemuVm& vm) : vm_(vm) {}
-  Turn(const Turn&) = delete;
-  Turn& operator=(const Turn&) = delete;
-  ~Turn() {
-    if (!taken_) return;
-    const MutexLock lock(vm_.mutex_);
-    vm_.turn_taken_ = false;
-    vm_.changed_.NotifyAll();
-  }
-  Status Take(const Context& context) {
-    const WakeOnStop wake(context, vm_.mutex_, vm_.changed_);
-    const MutexLock lock(vm_.mutex_);
-    while (vm_.turn_taken_) {
-      HUSK_RETURN_IF_ERROR_DOING(WaitOnce(context, vm_.mutex_, vm_.changed_), "wait for another change of the VM");
-    }
-    vm_.turn_taken_ = taken_ = true;
-    return absl::OkStatus();
-  }
+QemuVm::Turn::~Turn() {
+  if (!taken_) return;
+  const MutexLock lock(vm_.mutex_);
+  vm_.turn_taken_ = false;
+  vm_.changed_.NotifyAll();
+}
 
- private:
-  QemuVm& vm_;
-  bool taken_ = false;
-};
+Status QemuVm::Turn::Take(const Context& context) {
+  const WakeOnStop wake(context, vm_.mutex_, vm_.changed_);
+  const MutexLock lock(vm_.mutex_);
+  while (vm_.turn_taken_) {
+    HUSK_RETURN_IF_ERROR_DOING(WaitOnce(context, vm_.mutex_, vm_.changed_), "wait for another change of the VM");
+  }
+  vm_.turn_taken_ = taken_ = true;
+  return absl::OkStatus();
+}
 
-QemuVm::QemuVm(std::shared_ptr<IoThread> io_thread, std::shared_ptr<VmProcess> process, std::string state_directory,
-               UniqueFd directory)
+QemuVm::QemuVm(std::shared_ptr<IoThread> io_thread, std::shared_ptr<const FileServerOptions> file_servers,
+               std::shared_ptr<VmProcess> process, std::string state_directory, UniqueFd directory)
     : io_thread_(std::move(io_thread)),
+      file_servers_(std::move(file_servers)),
       process_(std::move(process)),
       state_directory_(std::move(state_directory)),
       directory_(std::move(directory)) {}
 
 QemuVm::~QemuVm() {
   process_->DropCallback();
-  const MutexLock lock(mutex_);
-  if (qmp_ != nullptr) qmp_->Close();
+  std::map<std::string, Share> shares;
+  {
+    const MutexLock lock(mutex_);
+    if (qmp_ != nullptr) qmp_->Close();
+    shares.swap(shares_);
+  }
+  for (const auto& [tag, share] : shares) share.server->DropCallback();
 }
 
 Status QemuVm::AwaitRunning(const Context& context) {

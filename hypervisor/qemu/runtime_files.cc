@@ -28,6 +28,28 @@ launcher::Bind BindInPlace(const std::string& path) {
   return {.source = error ? path : resolved.string(), .target = path};
 }
 
+// The program, its loader and libraries, and what every program may have.
+StatusOr<std::set<std::string>> ProgramFiles(const Context& context, const std::string& program) {
+  HUSK_ASSIGN_OR_RETURN(const auto listed,
+                        RunSubprocess(context, {.argv = {kLoader, "--list", program}, .maximum_stdout = 1 << 18}));
+  if (listed.exit_code != 0) {
+    return absl::FailedPreconditionError(absl::StrCat("list the libraries of ", program, ": ", listed.standard_error));
+  }
+  std::set<std::string> paths = {program, kLoader};
+  for (auto& library : ParseLoaderList(listed.standard_output)) paths.insert(std::move(library));
+  for (const char* path : {"/etc/ld.so.cache", "/dev/null"}) {
+    if (Exists(path)) paths.insert(path);
+  }
+  return paths;
+}
+
+std::vector<launcher::Bind> BindsOf(const std::set<std::string>& paths) {
+  std::vector<launcher::Bind> binds;
+  binds.reserve(paths.size());
+  for (const auto& path : paths) binds.push_back(BindInPlace(path));
+  return binds;
+}
+
 }  // namespace
 
 std::vector<std::string> ParseLoaderList(const std::string& output) {
@@ -43,30 +65,27 @@ std::vector<std::string> ParseLoaderList(const std::string& output) {
 }
 
 StatusOr<std::vector<launcher::Bind>> QemuRuntimeFiles(const Context& context, const std::string& qemu_binary) {
-  HUSK_ASSIGN_OR_RETURN(const auto listed,
-                        RunSubprocess(context, {.argv = {kLoader, "--list", qemu_binary}, .maximum_stdout = 1 << 18}));
-  if (listed.exit_code != 0) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("list the libraries of ", qemu_binary, ": ", listed.standard_error));
-  }
-  std::set<std::string> paths = {qemu_binary, kLoader};
-  for (auto& library : ParseLoaderList(listed.standard_output)) {
+  HUSK_ASSIGN_OR_RETURN(std::set<std::string> paths, ProgramFiles(context, qemu_binary));
+  std::set<std::string> modules;
+  for (const auto& path : paths) {
     // Debian ships the translator as a module beside the libraries.
-    const auto module = absl::StrCat(std::filesystem::path(library).parent_path().string(), kTranslatorModule);
-    if (Exists(module)) paths.insert(module);
-    paths.insert(std::move(library));
+    const auto module = absl::StrCat(std::filesystem::path(path).parent_path().string(), kTranslatorModule);
+    if (Exists(module)) modules.insert(module);
   }
+  paths.merge(modules);
   // The second name is that by which QEMU looks for its modules.
-  if (const std::string modules = absl::StrCat("/usr/lib/x86_64-linux-gnu", kTranslatorModule); Exists(modules)) {
-    paths.insert(modules);
+  if (const std::string module = absl::StrCat("/usr/lib/x86_64-linux-gnu", kTranslatorModule); Exists(module)) {
+    paths.insert(module);
   }
-  for (const char* path : {"/etc/ld.so.cache", "/usr/share/qemu", "/usr/share/seabios", "/dev/null"}) {
+  for (const char* path : {"/usr/share/qemu", "/usr/share/seabios"}) {
     if (Exists(path)) paths.insert(path);
   }
-  std::vector<launcher::Bind> binds;
-  binds.reserve(paths.size());
-  for (const auto& path : paths) binds.push_back(BindInPlace(path));
-  return binds;
+  return BindsOf(paths);
+}
+
+StatusOr<std::vector<launcher::Bind>> FileServerFiles(const Context& context, const std::string& virtiofsd_binary) {
+  HUSK_ASSIGN_OR_RETURN(const std::set<std::string> paths, ProgramFiles(context, virtiofsd_binary));
+  return BindsOf(paths);
 }
 
 }  // namespace husk::hypervisor

@@ -61,16 +61,16 @@ StatusOr<UniqueFd> ConnectIn(const Context& context, int directory, const std::s
   }
 }
 
-StatusOr<UniqueFd> CreateLog(int directory) {
+StatusOr<UniqueFd> CreateLog(int directory, const char* name) {
   const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW;
-  UniqueFd log(openat(directory, kLogFile, flags, 0600));
-  if (!log.valid()) return ErrnoStatus(errno, "create QEMU's log");
+  UniqueFd log(openat(directory, name, flags, 0600));
+  if (!log.valid()) return ErrnoStatus(errno, absl::StrCat("create ", name));
   return log;
 }
 
-StatusOr<UniqueFd> OpenLog(int directory) {
-  UniqueFd log(openat(directory, kLogFile, O_RDWR | O_CLOEXEC | O_NOFOLLOW));
-  if (!log.valid()) return ErrnoStatus(errno, "open QEMU's log");
+StatusOr<UniqueFd> OpenLog(int directory, const char* name) {
+  UniqueFd log(openat(directory, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  if (!log.valid()) return ErrnoStatus(errno, absl::StrCat("open ", name));
   return log;
 }
 

@@ -1,4 +1,5 @@
-// What lies in a VM's state directory: "identity" (husk-vm-launcher's), "qmp.sock", "agent.sock" and "qemu.log".
+// What lies in a VM's state directory: "identity" (husk-vm-launcher's), "qmp.sock", "agent.sock", "qemu.log" and the
+// directories of shares (file_server.h).
 #ifndef HUSK_HYPERVISOR_QEMU_STATE_FILES_H_
 #define HUSK_HYPERVISOR_QEMU_STATE_FILES_H_
 
@@ -22,11 +23,11 @@ StatusOr<UniqueFd> ListenIn(int directory, const std::string& name);
 // Connects to one. UNAVAILABLE if nobody listens; waits, within the context, for a listener that is busy.
 StatusOr<UniqueFd> ConnectIn(const Context& context, int directory, const std::string& name);
 
-// An empty log: the writing end that QEMU gets appends.
-StatusOr<UniqueFd> CreateLog(int directory);
-StatusOr<UniqueFd> OpenLog(int directory);
+// An empty log: the writing end that the program gets appends.
+StatusOr<UniqueFd> CreateLog(int directory, const char* name = kLogFile);
+StatusOr<UniqueFd> OpenLog(int directory, const char* name = kLogFile);
 
-// All of the above and the identity, there or not.
+// All of the above and the identity, there or not. Not the shares'.
 Status RemoveStateFiles(int directory);
 
 }  // namespace husk::hypervisor

@@ -118,6 +118,15 @@ class GatedVm final : public hypervisor::Vm {
   StatusOr<std::vector<std::uint32_t>> AttachedDisks(const Context& context) override {
     return inner_->AttachedDisks(context);
   }
+  Status AttachSharedDirectory(const Context& context, const hypervisor::SharedDirectory& directory) override {
+    return gate_.Call([&] { return inner_->AttachSharedDirectory(context, directory); });
+  }
+  Status DetachSharedDirectory(const Context& context, const std::string& tag) override {
+    return gate_.Call([&] { return inner_->DetachSharedDirectory(context, tag); });
+  }
+  StatusOr<std::vector<std::string>> SharedDirectories(const Context& context) override {
+    return inner_->SharedDirectories(context);
+  }
   void OnExit(std::function<void(const hypervisor::VmExit&)> callback) override { inner_->OnExit(std::move(callback)); }
   [[nodiscard]] bool alive() const override { return inner_->alive(); }
   Status Kill(const Context& context) override {

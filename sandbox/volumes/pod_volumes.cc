@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "agent/common/rollback.h"
 #include "sandbox/logging.h"
 #include "sandbox/volumes/volume_copy.h"
 
@@ -26,6 +27,9 @@ constexpr milliseconds kLook{2000};
 constexpr milliseconds kFirstRetry{500};
 constexpr milliseconds kLongestRetry{30'000};
 constexpr auto kCopyTimeout = std::chrono::minutes(2);
+constexpr milliseconds kDeviceLook{50};
+constexpr auto kDeviceTimeout = std::chrono::seconds(60);
+constexpr auto kUndoTimeout = std::chrono::seconds(15);
 // A tree that changes while it is read is read again.
 constexpr int kReadAttempts = 20;
 
@@ -33,15 +37,17 @@ constexpr std::uint32_t kDirectoryEvents = IN_CREATE | IN_MOVED_TO | IN_MOVED_FR
 constexpr std::uint32_t kFileEvents = IN_CLOSE_WRITE | IN_ATTRIB;
 
 bool IsKept(const VolumeSource& source) {
-  return source.kind != VolumeKind::kEmptyDirectory && !source.copy_back;
+  return source.kind == VolumeKind::kFiles || (source.kind == VolumeKind::kFile && !source.copy_back);
 }
 
 }  // namespace
 
-PodVolumes::PodVolumes(std::string pod_id, std::string pod_uid, std::shared_ptr<agent::AgentClient> client)
+PodVolumes::PodVolumes(std::string pod_id, std::string pod_uid, std::shared_ptr<agent::AgentClient> client,
+                       SharedDirectories shared)
     : pod_id_(std::move(pod_id)),
       pod_uid_(std::move(pod_uid)),
       client_(std::move(client)),
+      shared_(std::move(shared)),
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       inotify_(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {}
 
@@ -128,6 +134,11 @@ PodVolumes::VolumePointer PodVolumes::FindOrAdd(const VolumeSource& source) {
 Status PodVolumes::Make(const Context& context, Volume& volume) {
   if (volume.made) return absl::OkStatus();
   const VolumeSource& source = volume.source;
+  if (source.kind == VolumeKind::kShared) {
+    HUSK_RETURN_IF_ERROR(MakeShared(context, source));
+    volume.made = true;
+    return absl::OkStatus();
+  }
   agent::v1::CreateVolumeRequest request;
   request.set_volume_id(source.id);
   // A file is small, and what is in memory on the host, a secret, shall not reach a disk here.
@@ -143,10 +154,33 @@ Status PodVolumes::Make(const Context& context, Volume& volume) {
   return absl::OkStatus();
 }
 
+Status PodVolumes::MakeShared(const Context& context, const VolumeSource& source) {
+  Rollback rollback(context, kUndoTimeout, [this](const std::string& step, const Status& status) {
+    spdlog::warn("pod={} undo a shared directory: {}: {}", pod_id_, step, Words(status));
+  });
+  HUSK_ASSIGN_OR_RETURN(const bool shared_now, shared_.Share(context, source));
+  // One that was there before may be in use.
+  if (shared_now) rollback.Add("end the share", [&](const Context& undo) { return shared_.End(undo, source.id); });
+  agent::v1::CreateVolumeRequest request;
+  request.set_volume_id(source.id);
+  request.set_medium(agent::v1::VIRTIOFS);
+  const Context limited = context.WithTimeout(kDeviceTimeout);
+  Status mounted = client_->CreateVolume(limited, request);
+  // The guest finds the device a moment after it was plugged in.
+  while (absl::IsNotFound(mounted) && SleepFor(limited, kDeviceLook).ok()) {
+    mounted = client_->CreateVolume(limited, request);
+  }
+  HUSK_RETURN_IF_ERROR_DOING(mounted, absl::StrCat("mount ", source.path, " in the guest"));
+  rollback.Commit();
+  return absl::OkStatus();
+}
+
 Status PodVolumes::Copy(const Context& context, Volume& volume) {
   const MutexLock lock(volume.copying);
   HUSK_RETURN_IF_ERROR(Make(context, volume));
-  if (volume.source.kind == VolumeKind::kEmptyDirectory) return absl::OkStatus();
+  if (volume.source.kind == VolumeKind::kEmptyDirectory || volume.source.kind == VolumeKind::kShared) {
+    return absl::OkStatus();
+  }
   if (volume.source.kind == VolumeKind::kFile) return CopyFileNow(context, volume);
   return CopyTreeNow(context, volume);
 }

@@ -19,6 +19,7 @@
 #include "agent/common/unique_fd.h"
 #include "sandbox/types.h"
 #include "sandbox/volumes/host_tree.h"
+#include "sandbox/volumes/shared_directories.h"
 #include "sandbox/volumes/volume_source.h"
 
 namespace husk::sandbox {
@@ -28,7 +29,8 @@ namespace husk::sandbox {
 // Thread safe.
 class PodVolumes {
  public:
-  PodVolumes(std::string pod_id, std::string pod_uid, std::shared_ptr<agent::AgentClient> client);
+  PodVolumes(std::string pod_id, std::string pod_uid, std::shared_ptr<agent::AgentClient> client,
+             SharedDirectories shared);
   PodVolumes(const PodVolumes&) = delete;
   PodVolumes& operator=(const PodVolumes&) = delete;
   ~PodVolumes();
@@ -61,6 +63,7 @@ class PodVolumes {
 
   VolumePointer FindOrAdd(const VolumeSource& source);
   Status Make(const Context& context, Volume& volume) ABSL_EXCLUSIVE_LOCKS_REQUIRED(volume.copying);
+  Status MakeShared(const Context& context, const VolumeSource& source);
   Status Copy(const Context& context, Volume& volume);
   Status CopyTreeNow(const Context& context, Volume& volume) ABSL_EXCLUSIVE_LOCKS_REQUIRED(volume.copying);
   Status CopyFileNow(const Context& context, Volume& volume) ABSL_EXCLUSIVE_LOCKS_REQUIRED(volume.copying);
@@ -76,6 +79,7 @@ class PodVolumes {
   const std::string pod_id_;
   const std::string pod_uid_;
   const std::shared_ptr<agent::AgentClient> client_;
+  const SharedDirectories shared_;
   std::stop_source stop_;
   const UniqueFd wake_;     // an eventfd
   const UniqueFd inotify_;  // invalid where the host gives none

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "agent/client/fake_agent.h"
+#include "hypervisor/fake/fake_hypervisor.h"
 
 namespace husk::sandbox {
 namespace {
@@ -32,7 +33,22 @@ class PodVolumesTest : public ::testing::Test {
     std::filesystem::remove_all(directory_);
   }
   // As a new process.
-  void Start() { volumes_ = std::make_unique<PodVolumes>("pod", "uid", connector_.Connect("socket")); }
+  void Start() {
+    if (!vm_) {
+      vm_ = hypervisor_
+                .Start(context_, {.id = "pod",
+                                  .vcpus = 1,
+                                  .maximum_vcpus = 1,
+                                  .memory_bytes = 1 << 21,
+                                  .maximum_memory_bytes = 1 << 21,
+                                  .user = 1,
+                                  .state_directory = "/state"})
+                .value();
+    }
+    SharedDirectories shared(vm_, [] { return std::vector<std::string>(); });
+    volumes_ = std::make_unique<PodVolumes>("pod", "uid", connector_.Connect("socket"), std::move(shared));
+  }
+  [[nodiscard]] std::map<std::string, hypervisor::FakeShare> Shares() const { return machine_.vm("pod")->shares; }
   agent::FakeGuest& guest() { return connector_.guest("socket"); }
 
   // As the kubelet writes its volumes.
@@ -75,6 +91,9 @@ class PodVolumesTest : public ::testing::Test {
   std::string pod_;
   std::string configuration_;
   agent::FakeAgentConnector connector_;
+  hypervisor::FakeMachine machine_;
+  hypervisor::FakeHypervisor hypervisor_{machine_};
+  std::shared_ptr<hypervisor::Vm> vm_;
   std::unique_ptr<PodVolumes> volumes_;
 };
 
@@ -164,6 +183,49 @@ TEST_F(PodVolumesTest, AnEmptyDirectoryIsTheGuestsOwn) {
   std::filesystem::create_directories(path);
   std::ofstream(path + "/on-the-host") << "x";
   EXPECT_EQ(guest().volume(Prepare({.container_path = "/cache", .host_path = path})), FakeVolume());
+}
+
+TEST_F(PodVolumesTest, AnyOtherDirectoryIsSharedOnce) {
+  const std::string path = directory_ + "/claim";
+  std::filesystem::create_directory(path);
+  const std::string id = Prepare({.container_path = "/data", .host_path = path});
+  EXPECT_EQ(Prepare({.container_path = "/also", .host_path = path}), id);
+  ASSERT_EQ(Shares().size(), 1U);
+  EXPECT_EQ(Shares().at(id).path, path);
+  EXPECT_FALSE(Shares().at(id).read_only);
+  // The host keeps what is read-only, so that is another share.
+  const std::string read_only = Prepare({.container_path = "/ro", .host_path = path, .read_only = true});
+  EXPECT_TRUE(Shares().at(read_only).read_only);
+  // The next process finds them, and does not mind that the path is another directory by now.
+  std::filesystem::rename(path, directory_ + "/moved");
+  std::filesystem::create_directory(path);
+  Start();
+  volumes_->Adopt({{.container_path = "/data", .host_path = path}});
+  EXPECT_EQ(Prepare({.container_path = "/data", .host_path = path}), id);
+  EXPECT_EQ(Shares().size(), 2U);
+}
+
+TEST_F(PodVolumesTest, AShareThatTheGuestCannotMountIsTakenAway) {
+  const std::string path = directory_ + "/claim";
+  std::filesystem::create_directory(path);
+  const ContainerMount mount{.container_path = "/data", .host_path = path};
+  // The device comes after a while.
+  guest().FailNext("CreateVolume", absl::NotFoundError("not yet"), 3);
+  const std::string id = Prepare(mount);
+  EXPECT_EQ(guest().call_count("CreateVolume"), 4);
+  Start();
+  guest().FailNext("CreateVolume", absl::InternalError("broken"), 1);
+  EXPECT_FALSE(volumes_->Prepare(context_, {mount}).ok());
+  EXPECT_TRUE(Shares().contains(id)) << "a container of an earlier process may use it";
+  const std::string another = directory_ + "/another";
+  std::filesystem::create_directory(another);
+  guest().FailNext("CreateVolume", absl::InternalError("broken"), 1);
+  const auto failed = volumes_->Prepare(context_, {{.container_path = "/another", .host_path = another}});
+  EXPECT_THAT(std::string(failed.status().message()), HasSubstr("mount /another: mount " + another));
+  EXPECT_EQ(Shares().size(), 1U);
+  machine_.FailNext(hypervisor::FakeOperation::kAttachShare, absl::ResourceExhaustedError("all ports are in use"));
+  const auto full = volumes_->Prepare(context_, {{.container_path = "/another", .host_path = another}});
+  EXPECT_TRUE(absl::IsResourceExhausted(full.status()));
 }
 
 TEST_F(PodVolumesTest, ErrorsNameTheMount) {

@@ -98,7 +98,8 @@ Status Fill(VolumeSource& source) {
     return ErrnoStatus(errno, absl::StrCat("stat ", source.path));
   }
   if (file_system.f_type == HUGETLBFS_MAGIC) return Unsupported(source.path, "huge pages are not supported yet");
-  source.id = IdOf(source.path);
+  // No path has two slashes.
+  source.id = IdOf(source.read_only ? absl::StrCat(source.path, "//read-only") : source.path);
   source.mode = info.st_mode & 07777U;
   source.uid = info.st_uid;
   source.gid = info.st_gid;
@@ -123,20 +124,20 @@ StatusOr<VolumeSource> FileSource(const ContainerMount& mount, const std::option
   return source;
 }
 
-StatusOr<VolumeSource> DirectorySource(const std::string& path, const std::string& pod_uid) {
-  const std::string why =
-      "only files, ConfigMap, Secret, projected, downward API and emptyDir volumes can be mounted in this version";
+StatusOr<VolumeSource> DirectorySource(const ContainerMount& mount, const std::string& pod_uid) {
+  const std::string& path = mount.host_path;
+  const VolumeSource shared{.kind = VolumeKind::kShared, .path = path, .read_only = mount.read_only};
   auto below = BelowPod(path, pod_uid);
-  if (!below) return Unsupported(path, why);
+  if (!below) return shared;
   std::string origin = path;
   if (absl::StartsWith(*below, "volume-subpaths/")) {
     HUSK_ASSIGN_OR_RETURN(origin, BoundPath(path));
     below = BelowPod(origin, pod_uid);
   }
   const auto parsed = below ? ParsePluginPath(*below) : std::nullopt;
-  if (!parsed) return Unsupported(path, why);
+  if (!parsed) return shared;
   if (IsKept(parsed->plugin)) return VolumeSource{.kind = VolumeKind::kFiles, .path = path};
-  if (parsed->plugin != "kubernetes.io~empty-dir") return Unsupported(path, why);
+  if (parsed->plugin != "kubernetes.io~empty-dir") return shared;
   const std::size_t pod_directory = origin.size() - below->size();
   return VolumeSource{.kind = VolumeKind::kEmptyDirectory,
                       .path = absl::StrCat(origin.substr(0, pod_directory), parsed->volume),
@@ -162,7 +163,7 @@ StatusOr<VolumeSource> FindVolumeSource(const ContainerMount& mount, const std::
   if (S_ISREG(info.st_mode)) {
     source = FileSource(normal, BelowPod(path, pod_uid), info.st_size);
   } else if (S_ISDIR(info.st_mode)) {
-    source = DirectorySource(path, pod_uid);
+    source = DirectorySource(normal, pod_uid);
   } else {
     source = Unsupported(path, "is neither a file nor a directory: devices and sockets are not supported yet");
   }

@@ -14,13 +14,15 @@ enum class VolumeKind {
   kFile,            // one file: copied in
   kFiles,           // a directory of files that the kubelet keeps: copied in, and kept like it
   kEmptyDirectory,  // the pod's own: made in the guest, never on the host
+  kShared,          // any other directory: the host's own, by virtiofs
 };
 
 struct VolumeSource {
-  std::string id;  // of the volume in the guest; follows from the path alone
+  std::string id;  // of the volume in the guest; follows from the path and, of a shared directory, from read_only
   VolumeKind kind = VolumeKind::kFile;
   std::string path;        // on the host, of the whole volume
   std::string sub_path;    // the part of an empty directory that is mounted; empty: all of it
+  bool read_only = false;  // of a shared directory: the guest can never write to it
   bool in_memory = false;  // as on the host
   bool copy_back = false;  // what a container leaves in the file belongs to the host when it exits
   std::uint32_t mode = 0;  // permission bits

@@ -72,19 +72,34 @@ TEST_F(VolumeSourceTest, SaysWhatItCannotDo) {
   EXPECT_THAT(refusal(Find("")), HasSubstr("no absolute path"));
   EXPECT_THAT(refusal(Find("relative")), HasSubstr("relative"));
   EXPECT_THAT(refusal(Find(directory_ + "/none")), HasSubstr(directory_ + "/none: does not exist"));
-  EXPECT_TRUE(absl::IsUnimplemented(Find(directory_).status()));
   EXPECT_TRUE(absl::IsUnimplemented(Find("/dev/null").status()));
-  EXPECT_TRUE(absl::IsUnimplemented(Find(Directory("volumes/kubernetes.io~csi/pvc/mount")).status()));
-  // Another pod's directory is a directory like any other.
-  const std::string secret = Directory("volumes/kubernetes.io~secret/name");
-  EXPECT_TRUE(absl::IsUnimplemented(Find(secret, false, "another").status()));
-  EXPECT_TRUE(absl::IsUnimplemented(Find(secret, false, "").status()));
   const std::string file = directory_ + "/file";
   std::ofstream(file) << "x";
   EXPECT_TRUE(absl::IsUnimplemented(Find(file).status()));
   EXPECT_TRUE(Find(file, true).ok());
   std::filesystem::resize_file(file, std::uint64_t{17} << 20);
   EXPECT_TRUE(absl::IsUnimplemented(Find(file, true).status()));
+}
+
+TEST_F(VolumeSourceTest, OtherDirectoriesAreShared) {
+  // Another pod's directory is a directory like any other.
+  const std::string secret = Directory("volumes/kubernetes.io~secret/name");
+  for (const auto& [path, uid] : {std::pair<std::string, std::string>{directory_, kUid},
+                                  {Directory("volumes/kubernetes.io~csi/pvc/mount"), kUid},
+                                  {Directory("plugin-data"), kUid},
+                                  {secret, "another"},
+                                  {secret, ""}}) {
+    const auto source = Find(path, false, uid);
+    ASSERT_TRUE(source.ok()) << source.status();
+    EXPECT_EQ(source->kind, VolumeKind::kShared) << path;
+    EXPECT_EQ(source->path, path);
+    EXPECT_FALSE(source->read_only);
+    const auto read_only = Find(path, true, uid);
+    ASSERT_TRUE(read_only.ok()) << read_only.status();
+    EXPECT_TRUE(read_only->read_only);
+    EXPECT_NE(read_only->id, source->id);
+    EXPECT_LE(source->id.size(), 36U) << "virtiofs takes no longer tag";
+  }
 }
 
 TEST_F(VolumeSourceTest, FindsMemoryAndSubPathsByTheirMounts) {

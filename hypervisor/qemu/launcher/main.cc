@@ -1,5 +1,5 @@
-// husk-vm-launcher: huskd's child that confines itself and then becomes QEMU. Started as root by huskd alone; see
-// plan.h for what it is told and steps.h for what it does.
+// husk-vm-launcher: huskd's child that confines itself and then becomes QEMU or virtiofsd. Started as root by huskd
+// alone; see plan.h for what it is told and steps.h for what it does.
 //
 // It stays huskd's direct child, so that huskd can reap it, and has a session of its own and no parent-death signal, so
 // that it outlives huskd.
@@ -20,10 +20,15 @@ int main(int argc, char** argv) {
   WaitForGo(plan.go);
   JoinCgroups(plan.cgroup_procs);
   RaiseOomScore();
-  SetLimits();
+  SetLimits(plan);
+  const int share = CloneShare(plan);
   EnterNamespaces(plan);
-  EnterPrivateRoot(plan.binds);
-  DropPrivileges(plan);
+  EnterPrivateRoot(plan.binds, share);
+  if (share >= 0) {
+    EnterUserNamespace();
+  } else {
+    DropPrivileges(plan);
+  }
   CloseAllBut(plan.keep);
-  BecomeQemu(plan.command);
+  Become(plan.command);
 }

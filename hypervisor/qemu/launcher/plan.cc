@@ -51,16 +51,25 @@ bool ParseOption(std::string_view name, std::string_view value, Plan& plan) {
   if (name == "--group") return ParseNumber(value, plan.group);
   if (name == "--supplementary-group") return AppendGroup(value, plan.supplementary_groups);
   if (name == "--bind") return AppendBind(value, plan.binds);
+  if (name == "--share") return ParseDescriptor(value, plan.share);
+  if (name == "--share-read-only" && value == "yes") return plan.share_read_only = true;
   if (name == "--keep") return AppendDescriptor(value, plan.keep);
   return false;
+}
+
+bool IsUnset(const Plan& plan) {
+  return plan.user == 0 && plan.group == 0 && plan.supplementary_groups.empty();
 }
 
 const char* WhatIsMissing(const Plan& plan) {
   if (plan.state_directory < 0) return "--state-directory";
   if (plan.go < 0) return "--go";
   if (plan.new_network_namespace == (plan.network_namespace >= 0)) return "one --network-namespace";
-  if (plan.user == 0 || plan.user == static_cast<uid_t>(-1)) return "a --user that is not root";
-  if (plan.group == 0 || plan.group == static_cast<gid_t>(-1)) return "a --group that is not root's";
+  if (plan.share >= 0 && !IsUnset(plan)) return "a --share without users and groups";
+  if (plan.share < 0 && plan.share_read_only) return "a --share to be read-only";
+  const bool is_qemu = plan.share < 0;
+  if (is_qemu && (plan.user == 0 || plan.user == static_cast<uid_t>(-1))) return "a --user that is not root";
+  if (is_qemu && (plan.group == 0 || plan.group == static_cast<gid_t>(-1))) return "a --group that is not root's";
   if (plan.command.empty() || !plan.command[0].starts_with('/')) return "an absolute command";
   return nullptr;
 }
@@ -94,8 +103,13 @@ std::vector<std::string> PlanArguments(const std::string& launcher_binary, const
   add("--state-directory", std::to_string(plan.state_directory));
   add("--go", std::to_string(plan.go));
   add("--network-namespace", plan.new_network_namespace ? "new" : std::to_string(plan.network_namespace));
-  add("--user", std::to_string(plan.user));
-  add("--group", std::to_string(plan.group));
+  if (plan.share >= 0) {
+    add("--share", std::to_string(plan.share));
+  } else {
+    add("--user", std::to_string(plan.user));
+    add("--group", std::to_string(plan.group));
+  }
+  if (plan.share_read_only) add("--share-read-only", "yes");
   for (const int descriptor : plan.cgroup_procs) add("--cgroup-procs", std::to_string(descriptor));
   for (const gid_t group : plan.supplementary_groups) add("--supplementary-group", std::to_string(group));
   for (const Bind& bind : plan.binds) add("--bind", bind.target + ":" + bind.source);

@@ -1,4 +1,4 @@
-// The root file system that QEMU sees: a read-only tmpfs with read-only binds of what it cannot do without.
+// The root file system that the program sees: a read-only tmpfs with read-only binds of what it cannot do without.
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -22,6 +22,21 @@ bool SetAttributes(int mount, std::uint64_t attributes) {
   return mount_setattr(mount, "", AT_EMPTY_PATH, &change, sizeof change) == 0;
 }
 
+// The mount of a file system that has been configured.
+int NewMount(int context, const char* what) {
+  const int mount = fsmount(context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+  if (mount < 0) Fail(std::string("mount ") + what, errno);
+  close(context);
+  return mount;
+}
+
+int NewProc() {
+  const int context = fsopen("proc", FSOPEN_CLOEXEC);
+  if (context < 0) Fail("fsopen proc", errno);
+  if (fsconfig(context, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) Fail("configure /proc", errno);
+  return NewMount(context, "/proc");
+}
+
 int NewTmpfs() {
   const int context = fsopen("tmpfs", FSOPEN_CLOEXEC);
   if (context < 0) Fail("fsopen tmpfs", errno);
@@ -31,10 +46,7 @@ int NewTmpfs() {
       fsconfig(context, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
     Fail("configure the private root", errno);
   }
-  const int mount = fsmount(context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-  if (mount < 0) Fail("mount the private root", errno);
-  close(context);
-  return mount;
+  return NewMount(context, "the private root");
 }
 
 // A detached copy of the bind's source, taken while the host's tree can still be seen.
@@ -75,7 +87,22 @@ void Attach(int mount, const Bind& bind) {
 
 }  // namespace
 
-void EnterPrivateRoot(const std::vector<Bind>& binds) {
+int CloneShare(const Plan& plan) {
+  if (plan.share < 0) return -1;
+  const int mount = open_tree(plan.share, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+  if (mount < 0) Fail("clone the mount of the shared directory", errno);
+  mount_attr change{};
+  change.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+  if (plan.share_read_only) change.attr_set |= MOUNT_ATTR_RDONLY;
+  // What is mounted on the host later stays there: it could not be unmounted while a guest knows of it.
+  change.propagation = MS_PRIVATE;
+  if (mount_setattr(mount, "", AT_EMPTY_PATH | AT_RECURSIVE, &change, sizeof change) != 0) {
+    Fail("set the attributes of the shared directory's mounts", errno);
+  }
+  return mount;
+}
+
+void EnterPrivateRoot(const std::vector<Bind>& binds, int share) {
   umask(022);
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) Fail("make mounts private", errno);
   std::vector<int> sources;
@@ -87,6 +114,10 @@ void EnterPrivateRoot(const std::vector<Bind>& binds) {
   if (!MoveMount(root, "/usr")) Fail("attach the private root", errno);
   if (fchdir(root) != 0) Fail("enter the private root", errno);
   for (std::size_t index = 0; index < binds.size(); ++index) Attach(sources[index], binds[index]);
+  if (share >= 0) {
+    Attach(share, {.source = "the shared directory", .target = kSharedRoot});
+    Attach(NewProc(), {.source = "/proc", .target = "/proc"});
+  }
   if (!SetAttributes(root, MOUNT_ATTR_RDONLY)) Fail("make the private root read-only", errno);
   close(root);
 

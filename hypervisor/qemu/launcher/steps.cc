@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,6 +17,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <sstream>
 #include <string_view>
 
 namespace husk::hypervisor::launcher {
@@ -23,6 +25,7 @@ namespace {
 
 // A pod of 255 disks of many layers stays below this: two descriptors per extent.
 constexpr rlim_t kMaximumDescriptors = 65536;
+constexpr rlim_t kMaximumFilesServed = 1'000'000;
 constexpr int kFailed = 125;
 
 std::string ReadSmallFile(const char* path) {
@@ -89,6 +92,38 @@ void CheckUser(const Plan& plan) {
   }
 }
 
+// Every id that this process knows, as itself. The lines are "INSIDE OUTSIDE COUNT".
+std::string IdentityMap(const char* own_map) {
+  std::istringstream lines(ReadSmallFile(own_map));
+  std::string result;
+  for (std::string inside, outside, count; lines >> inside >> outside >> count;) {
+    result += inside + " " + inside + " " + count + "\n";
+  }
+  return result;
+}
+
+void WriteMap(const std::string& path, const std::string& map) {
+  const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  if (fd < 0) Fail("open " + path, errno);
+  // The kernel takes it in one piece.
+  if (write(fd, map.data(), map.size()) != static_cast<ssize_t>(map.size())) Fail("write " + path, errno);
+  close(fd);
+}
+
+// A child that stays behind in the old user namespace, and maps the parent's new one as soon as it reads a byte.
+pid_t StartMapper(const std::array<int, 2>& ready, const std::string& users, const std::string& groups) {
+  const std::string process = "/proc/" + std::to_string(getpid());
+  const pid_t child = fork();
+  if (child < 0) Fail("fork", errno);
+  if (child > 0) return child;
+  close(ready[1]);
+  char byte = 0;
+  if (read(ready[0], &byte, 1) != 1) _exit(kFailed);
+  WriteMap(process + "/uid_map", users);
+  WriteMap(process + "/gid_map", groups);
+  _exit(0);
+}
+
 }  // namespace
 
 void Fail(const std::string& doing, int error) {
@@ -136,12 +171,12 @@ void RaiseOomScore() {
   close(fd);
 }
 
-void SetLimits() {
+void SetLimits(const Plan& plan) {
   const rlimit no_core{.rlim_cur = 0, .rlim_max = 0};
   if (setrlimit(RLIMIT_CORE, &no_core) != 0) Fail("limit core dumps", errno);
   rlimit descriptors{};
   if (getrlimit(RLIMIT_NOFILE, &descriptors) != 0) Fail("getrlimit", errno);
-  descriptors.rlim_max = std::min(descriptors.rlim_max, kMaximumDescriptors);
+  descriptors.rlim_max = std::min(descriptors.rlim_max, plan.share < 0 ? kMaximumDescriptors : kMaximumFilesServed);
   descriptors.rlim_cur = descriptors.rlim_max;
   if (setrlimit(RLIMIT_NOFILE, &descriptors) != 0) Fail("limit descriptors", errno);
 }
@@ -170,6 +205,24 @@ void DropPrivileges(const Plan& plan) {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) Fail("PR_SET_NO_NEW_PRIVS", errno);
 }
 
+void EnterUserNamespace() {
+  std::array<int, 2> ready{};
+  if (pipe2(ready.data(), O_CLOEXEC) != 0) Fail("pipe", errno);
+  if (setgroups(0, nullptr) != 0) Fail("setgroups", errno);
+  const std::string users = IdentityMap("/proc/self/uid_map");
+  const pid_t mapper = StartMapper(ready, users, IdentityMap("/proc/self/gid_map"));
+  if (unshare(CLONE_NEWUSER) != 0) Fail("make a user namespace", errno);
+  WriteAll(ready[1], "g", "tell the namespace's mapper");
+  close(ready[0]);
+  close(ready[1]);
+  int status = -1;
+  while (waitpid(mapper, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (status != 0) Fail("map the ids of the user namespace", 0);
+  if (IdentityMap("/proc/self/uid_map") != users || getuid() != 0 || getgid() != 0) Fail("the ids did not stay", 0);
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) Fail("PR_SET_NO_NEW_PRIVS", errno);
+}
+
 void CloseAllBut(const std::vector<int>& keep) {
   if (close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) != 0) Fail("close_range", errno);
   for (const int descriptor : keep) {
@@ -177,7 +230,7 @@ void CloseAllBut(const std::vector<int>& keep) {
   }
 }
 
-void BecomeQemu(const std::vector<std::string>& command) {
+void Become(const std::vector<std::string>& command) {
   std::vector<char*> arguments;
   arguments.reserve(command.size() + 1);
   // execve takes char* const[] for historical reasons and does not write.
