@@ -8,7 +8,7 @@ from harness.cri import api
 
 # Calls that come with later versions, each with a request that would otherwise be fine.
 LATER_CALLS = {"Exec", "Attach", "PortForward", "ContainerStats", "ListContainerStats", "PodSandboxStats",
-               "ListPodSandboxStats", "UpdateContainerResources", "UpdatePodSandboxResources", "CheckpointContainer",
+               "ListPodSandboxStats", "CheckpointContainer",
                "GetContainerEvents", "ListMetricDescriptors", "ListPodSandboxMetrics", "StreamContainerStats",
                "StreamPodSandboxStats", "StreamPodSandboxMetrics"}
 

@@ -14,7 +14,7 @@
 
 namespace husk::sandbox {
 
-// These three are called by the one who has the pod's turn, with a context that ends when the pod is stopped.
+// These four are called by the one who has the pod's turn, with a context that ends when the pod is stopped.
 
 // The new container's id. On failure everything is undone.
 StatusOr<std::string> MakeContainer(Environment& environment, const Context& context, Pod& pod,
@@ -23,6 +23,10 @@ StatusOr<std::string> MakeContainer(Environment& environment, const Context& con
 Status StartContainerInPod(Environment& environment, const Context& context, Pod& pod, const std::string& id);
 // Kills it if it runs. Repeatable.
 Status RemoveContainerFromPod(Environment& environment, const Context& context, Pod& pod, const std::string& id);
+
+// Changes its limits in the guest, then in the record. Repeatable. FAILED_PRECONDITION if it has exited.
+Status UpdateContainerInPod(Environment& environment, const Context& context, Pod& pod, const std::string& id,
+                            const LinuxResources& change);
 
 // These two need no turn: they may take long, and other operations on the pod go on.
 

@@ -89,6 +89,12 @@ class Making {
       return cgroups->Remove(context, parent, id);
     });
     HUSK_ASSIGN_OR_RETURN_DOING(cgroup_procs_, cgroups->Create(parent, pod_.id()), "make the cgroup");
+    const PodConfig& config = pod_.config();
+    const VmSize size = SizeVm(environment_.options, config.resources, config.overhead);
+    const HostLimits limits = LimitsOnHost(size.memory_bytes, config.resources, config.overhead);
+    // The cgroup above it is the kubelet's, and limits the pod too.
+    const Status limited = cgroups->SetLimits(parent, pod_.id(), limits);
+    if (!limited.ok()) spdlog::warn("pod={} limit its cgroup: {}", pod_.id(), Words(limited));
     FaultPoint("run_pod.cgroup_created");
     return absl::OkStatus();
   }

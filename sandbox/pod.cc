@@ -8,7 +8,11 @@
 
 namespace husk::sandbox {
 
-Pod::Pod(PodRecord record) : record_(std::move(record)), network_(record_.network) {}
+Pod::Pod(PodRecord record)
+    : record_(std::move(record)),
+      network_(record_.network),
+      resources_(record_.config.resources),
+      overhead_(record_.config.overhead) {}
 
 NetworkRequest Pod::network_request() const {
   const PodMetadata& metadata = config().metadata;
@@ -58,6 +62,8 @@ Status Pod::CheckReady() const {
 PodStatus Pod::Snapshot(bool verbose) const {
   const MutexLock lock(mutex_);
   PodStatus status{.id = id(), .config = config(), .state = state_, .created_at = record_.created_at};
+  status.config.resources = resources_;
+  status.config.overhead = overhead_;
   for (const NetworkInterface& interface : network_.interfaces) {
     for (const std::string& address : interface.addresses) {
       status.addresses.push_back(address.substr(0, address.find('/')));
@@ -73,6 +79,12 @@ PodStatus Pod::Snapshot(bool verbose) const {
 bool Pod::ready() const {
   const MutexLock lock(mutex_);
   return state_ == PodState::kReady;
+}
+
+void Pod::SetResources(LinuxResources resources, LinuxResources overhead) {
+  const MutexLock lock(mutex_);
+  resources_ = std::move(resources);
+  overhead_ = std::move(overhead);
 }
 
 void Pod::SetNetwork(NetworkResult network) {
@@ -156,6 +168,11 @@ void Pod::SetVm(PodVm vm) {
 std::shared_ptr<hypervisor::Vm> Pod::vm() const {
   const MutexLock lock(mutex_);
   return vm_.vm;
+}
+
+std::uint64_t Pod::vm_memory_bytes() const {
+  const MutexLock lock(mutex_);
+  return vm_.memory_bytes;
 }
 
 std::shared_ptr<agent::AgentClient> Pod::client() const {
@@ -259,14 +276,21 @@ std::vector<Container> Pod::containers() const {
   return list;
 }
 
-bool Pod::SetRunning(const std::string& id, std::int64_t started_at) {
+bool Pod::SetRunning(const std::string& id, std::int64_t started_at, std::uint32_t guest_pid) {
   const MutexLock lock(mutex_);
   const auto found = containers_.find(id);
   if (found == containers_.end() || found->second.status.state != ContainerState::kCreated) return false;
   found->second.status.state = ContainerState::kRunning;
   found->second.status.started_at = started_at;
+  found->second.status.guest_pid = guest_pid;
   changed_.NotifyAll();
   return true;
+}
+
+void Pod::SetContainerResources(const std::string& id, LinuxResources resources) {
+  const MutexLock lock(mutex_);
+  const auto found = containers_.find(id);
+  if (found != containers_.end()) found->second.status.config.resources = std::move(resources);
 }
 
 bool Pod::SetExited(const std::string& id, std::int64_t finished_at, std::int32_t exit_code, const std::string& reason,

@@ -40,7 +40,8 @@ struct PodVm {
   std::shared_ptr<hypervisor::Vm> vm;
   std::shared_ptr<agent::AgentClient> client;
   std::shared_ptr<PodVolumes> volumes;
-  std::string information_json;  // about the VM's process, for verbose status
+  std::string information_json;    // about the VM's process, for verbose status
+  std::uint64_t memory_bytes = 0;  // 0: not known
 };
 
 // Thread safe. Its own mutex is held for moments only and nothing slow is done under it, so that reads wait for nobody.
@@ -74,6 +75,8 @@ class Pod {
 
   [[nodiscard]] PodStatus Snapshot(bool verbose) const;
   [[nodiscard]] bool ready() const;
+  // What its containers may use together, as last announced; `config()` keeps what it was made with.
+  void SetResources(LinuxResources resources, LinuxResources overhead);
   void SetNetwork(NetworkResult network);
   [[nodiscard]] NetworkResult network() const;
   // READY, unless the VM has ended meanwhile: then an error that says so.
@@ -93,6 +96,8 @@ class Pod {
   // ---- the VM -------------------------------------------------------------------------------------------------------
 
   void SetVm(PodVm vm);
+  // 0: not known.
+  [[nodiscard]] std::uint64_t vm_memory_bytes() const;
   [[nodiscard]] std::shared_ptr<hypervisor::Vm> vm() const;
   [[nodiscard]] std::shared_ptr<agent::AgentClient> client() const;
   // Null without a VM.
@@ -117,7 +122,8 @@ class Pod {
   [[nodiscard]] std::vector<Container> containers() const;
 
   // CREATED to RUNNING; false if it is not CREATED any more.
-  bool SetRunning(const std::string& id, std::int64_t started_at);
+  bool SetRunning(const std::string& id, std::int64_t started_at, std::uint32_t guest_pid);
+  void SetContainerResources(const std::string& id, LinuxResources resources);
   // To EXITED. What it is now, if this call changed it. `record` is called with that before anyone can see it.
   bool SetExited(const std::string& id, std::int64_t finished_at, std::int32_t exit_code, const std::string& reason,
                  const std::string& message, const std::function<void(const ContainerStatus&)>& record);
@@ -141,6 +147,8 @@ class Pod {
   ConditionVariable changed_;
   PodState state_ ABSL_GUARDED_BY(mutex_) = PodState::kNotReady;
   NetworkResult network_ ABSL_GUARDED_BY(mutex_);
+  LinuxResources resources_ ABSL_GUARDED_BY(mutex_);
+  LinuxResources overhead_ ABSL_GUARDED_BY(mutex_);
   std::optional<std::string> ended_ ABSL_GUARDED_BY(mutex_);
   bool stop_requested_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;

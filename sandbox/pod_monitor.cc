@@ -159,6 +159,7 @@ bool PodMonitor::Digest(const agent::v1::PollResponse& response, const WatchedLi
     news = true;
     ended(*watched, {.exit_code = process.exit_code(),
                      .oom_killed = process.oom_killed(),
+                     .guest_out_of_memory = process.guest_out_of_memory(),
                      .start_error = process.start_error(),
                      .started_at = process.started_at(),
                      .finished_at = process.finished_at()});

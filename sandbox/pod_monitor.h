@@ -25,10 +25,11 @@ namespace husk::sandbox {
 struct ProcessExit {
   std::int32_t exit_code = 0;
   bool oom_killed = false;
-  std::string start_error;       // not empty: it never ran
-  std::int64_t started_at = 0;   // by the guest's clock
-  std::int64_t finished_at = 0;  // by the guest's clock
-  bool unknown = false;          // the guest does not know the container: its end was lost
+  bool guest_out_of_memory = false;  // with oom_killed: no limit of the container's own was reached
+  std::string start_error;           // not empty: it never ran
+  std::int64_t started_at = 0;       // by the guest's clock
+  std::int64_t finished_at = 0;      // by the guest's clock
+  bool unknown = false;              // the guest does not know the container: its end was lost
 };
 
 // Called on the monitor's thread without locks; must not call the monitor.

@@ -26,6 +26,11 @@ Status CheckPodConfig(const PodConfig& config);
 // too, and the pod is `removed`; or, if undoing failed, the record says that it is to be removed.
 Status MakePod(Environment& environment, const Context& context, Pod& pod);
 
+// What the pod's containers and the VM itself may use from now on: the limits of its cgroup on the host. Those are best
+// effort, as the caller's own cgroup above it holds too. The VM keeps its size.
+Status UpdatePodLimits(Environment& environment, Pod& pod, const LinuxResources& resources,
+                       const LinuxResources& overhead);
+
 // The VM, the containers in it and the network go; the namespace, the cgroup and the disks stay. Repeatable.
 Status StopPodVm(Environment& environment, const Context& context, Pod& pod);
 // Stops, then removes everything, the record last. Repeatable.

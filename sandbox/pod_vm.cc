@@ -15,6 +15,10 @@ constexpr auto kInformationWait = std::chrono::seconds(5);
 // A guest that takes longer loses its containers' termination messages, and delays only its own pod.
 constexpr auto kCopyBackWait = std::chrono::seconds(10);
 
+constexpr std::int32_t kKilledCode = 128 + SIGKILL;
+constexpr char kHostOutOfMemory[] =
+    "the pod's VM ended: the host killed it for lack of memory, at the limit of its cgroup or of one above: ";
+
 void RecordExit(Environment& environment, const ContainerStatus& status) {
   const Status recorded = environment.store->SetContainerExited(status);
   // The guest knows it as long as the VM lives, and a lost VM makes it EXITED again: nothing depends on the record.
@@ -52,6 +56,9 @@ void ContainerEnded(Environment& environment, Pod& pod, const std::string& id, c
     code = 128;
   } else if (exit.oom_killed) {
     reason = "OOMKilled";
+    if (exit.guest_out_of_memory) {
+      message = "the pod's VM was out of memory, though the container had not reached a limit of its own";
+    }
   } else if (code == 0) {
     reason = "Completed";
   }
@@ -74,6 +81,7 @@ void TakeVm(Environment& environment, const Context& context, Pod& pod, std::uni
       std::make_shared<PodVolumes>(pod.id(), pod.config().metadata.uid, holder.client, std::move(directories));
   const auto information = holder.vm->Information(context.WithTimeout(kInformationWait));
   if (information.ok()) {
+    holder.memory_bytes = information->memory_bytes;
     // Arguments are Husk's own, but a path may hold any bytes.
     holder.information_json =
         nlohmann::json{{"pid", information->process.pid},
@@ -113,7 +121,10 @@ void PodVmEnded(Environment& environment, Pod& pod, const std::string& reason) {
     exited = pod.MarkEnded(kStoppedMessage, kStoppedCode, "Error");
   } else {
     spdlog::warn("pod={} its VM ended: {}", pod.id(), reason);
-    exited = pod.MarkEnded(absl::StrCat("the pod's VM ended: ", reason), 255, "Unknown");
+    // Its cgroup remembers it until the pod is removed.
+    const bool out_of_memory = environment.parts.cgroups->OomKills(pod.config().cgroup_parent, pod.id()) > 0;
+    exited = out_of_memory ? pod.MarkEnded(absl::StrCat(kHostOutOfMemory, reason), kKilledCode, "OOMKilled")
+                           : pod.MarkEnded(absl::StrCat("the pod's VM ended: ", reason), 255, "Unknown");
   }
   for (const ContainerStatus& status : exited) RecordExit(environment, status);
 }

@@ -123,10 +123,12 @@ class Adoption {
     AddContainer(record, ContainerState::kCreated, *std::move(output));
     pod_.volumes()->Adopt(record.status.config.mounts);
     bool started = record.phase == ContainerPhase::kStarted;
+    std::uint32_t guest_pid = 0;
     if (processes_) {
       const auto process = processes_->find(id);
       // One that the guest does not know is watched: the monitor finds that it is gone.
       started = process == processes_->end() || process->second.state() != agent::v1::CREATED;
+      if (process != processes_->end()) guest_pid = process->second.pid();
       if (process != processes_->end() && process->second.state() == agent::v1::EXITED) missed_.push_back(id);
     }
     if (!started) return;
@@ -135,7 +137,7 @@ class Adoption {
       started_at = NowNanoseconds();
       Report(environment_.store->SetContainerStarted(id, started_at), id);
     }
-    pod_.SetRunning(id, started_at);
+    pod_.SetRunning(id, started_at, guest_pid);
     pod_.Watch(id);
   }
 

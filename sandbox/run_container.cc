@@ -44,11 +44,12 @@ Status KillAndWait(const Context& context, Pod& pod, const std::string& id) {
   return Annotate(pod.WaitForExit(context, id), absl::StrCat("wait for the end of container ", id));
 }
 
-void ShowRunning(Environment& environment, Pod& pod, const std::string& id, std::int64_t started_at) {
+void ShowRunning(Environment& environment, Pod& pod, const std::string& id, std::int64_t started_at,
+                 std::uint32_t guest_pid) {
   const Status recorded = environment.store->SetContainerStarted(id, started_at);
   // It runs, and a later huskd will hear so from the guest.
   if (!recorded.ok()) spdlog::error("pod={} container={} {}", pod.id(), id, Words(recorded));
-  if (!pod.SetRunning(id, started_at)) return;
+  if (!pod.SetRunning(id, started_at, guest_pid)) return;
   pod.Watch(id);
   spdlog::info("pod={} container={} started", pod.id(), id);
 }
@@ -61,7 +62,7 @@ void ResolveDoubt(Environment& environment, const Context& context, Pod& pod, co
   if (!processes.ok()) return;
   for (const agent::v1::ProcessStatus& process : processes->processes()) {
     if (process.container_id() != id || !process.exec_id().empty()) continue;
-    if (process.state() != agent::v1::CREATED) ShowRunning(environment, pod, id, NowNanoseconds());
+    if (process.state() != agent::v1::CREATED) ShowRunning(environment, pod, id, NowNanoseconds(), process.pid());
   }
 }
 
@@ -105,7 +106,7 @@ Status StartContainerInPod(Environment& environment, const Context& context, Pod
   const auto started = client->StartContainer(context, request);
   if (started.ok()) {
     // The host's clock: the guest's may be wrong, and finished_at must not be before.
-    ShowRunning(environment, pod, id, NowNanoseconds());
+    ShowRunning(environment, pod, id, NowNanoseconds(), started->pid());
     return absl::OkStatus();
   }
   if (absl::IsFailedPrecondition(started.status())) {

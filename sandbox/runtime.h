@@ -36,6 +36,9 @@ class Runtime {
   virtual Status StopPod(const Context& context, const std::string& id) = 0;
   virtual Status RemovePod(const Context& context, const std::string& id) = 0;
   virtual StatusOr<PodStatus> GetPod(const std::string& id, bool verbose) = 0;
+  // The pod's limits from now on; what is 0 or empty stays. The VM keeps its size. FAILED_PRECONDITION unless READY.
+  virtual Status UpdatePodResources(const Context& context, const std::string& id, const LinuxResources& resources,
+                                    const LinuxResources& overhead) = 0;
   virtual std::vector<PodStatus> ListPods(const PodFilter& filter) = 0;
 
   virtual StatusOr<std::string> CreateContainer(const Context& context, const std::string& pod_id,
@@ -44,6 +47,10 @@ class Runtime {
   // The stop signal, then SIGKILL after `grace`; at once if it is zero. Returns when the container has exited.
   virtual Status StopContainer(const Context& context, const std::string& id, std::chrono::nanoseconds grace) = 0;
   virtual Status RemoveContainer(const Context& context, const std::string& id) = 0;
+  // Changes the limits of a container that is CREATED or RUNNING, which goes on; what is 0 or empty stays. Status shows
+  // what is in force. FAILED_PRECONDITION if it has exited; INVALID_ARGUMENT if the guest's kernel refuses the values.
+  virtual Status UpdateContainerResources(const Context& context, const std::string& id,
+                                          const LinuxResources& change) = 0;
   virtual StatusOr<ContainerStatus> GetContainer(const std::string& id, bool verbose) = 0;
   virtual std::vector<ContainerStatus> ListContainers(const ContainerFilter& filter) = 0;
 

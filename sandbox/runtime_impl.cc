@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "sandbox/container_operations.h"
 #include "sandbox/id.h"
+#include "sandbox/information.h"
 #include "sandbox/logging.h"
 #include "sandbox/pod_operations.h"
 #include "sandbox/recovery.h"
@@ -220,7 +221,19 @@ Status RuntimeImpl::RemovePod(const Context& context, const std::string& id) {
 
 StatusOr<PodStatus> RuntimeImpl::GetPod(const std::string& id, bool verbose) {
   HUSK_ASSIGN_OR_RETURN(const auto pod, FindPod(id));
-  return pod->Snapshot(verbose);
+  PodStatus status = pod->Snapshot(false);
+  if (verbose) status.information = PodInformation(*pod, environment_.paths.scratch(pod->id()));
+  return status;
+}
+
+Status RuntimeImpl::UpdatePodResources(const Context& context, const std::string& id, const LinuxResources& resources,
+                                       const LinuxResources& overhead) {
+  const Call call(*this, context);
+  HUSK_RETURN_IF_ERROR(call.status());
+  HUSK_ASSIGN_OR_RETURN(const auto pod, FindPod(id));
+  HUSK_ASSIGN_OR_RETURN(const TurnLock::Turn turn, pod->turns().Take(pod->Interruptible(call.context())));
+  HUSK_RETURN_IF_ERROR(pod->CheckReady());
+  return UpdatePodLimits(environment_, *pod, resources, overhead);
 }
 
 std::vector<PodStatus> RuntimeImpl::ListPods(const PodFilter& filter) {
@@ -285,14 +298,23 @@ Status RuntimeImpl::RemoveContainer(const Context& context, const std::string& i
   return RemoveContainerFromPod(environment_, call.context(), pod, located->container_id);
 }
 
+Status RuntimeImpl::UpdateContainerResources(const Context& context, const std::string& id,
+                                             const LinuxResources& change) {
+  const Call call(*this, context);
+  HUSK_RETURN_IF_ERROR(call.status());
+  HUSK_ASSIGN_OR_RETURN(const Located located, FindContainer(id));
+  Pod& pod = *located.pod;
+  const Context interruptible = pod.Interruptible(call.context());
+  const auto turn = pod.turns().Take(interruptible);
+  if (!turn.ok()) return pod.Explain(turn.status());
+  return pod.Explain(UpdateContainerInPod(environment_, interruptible, pod, located.container_id, change));
+}
+
 StatusOr<ContainerStatus> RuntimeImpl::GetContainer(const std::string& id, bool verbose) {
   HUSK_ASSIGN_OR_RETURN(const Located located, FindContainer(id));
   auto status = located.pod->container_status(located.container_id);
   if (!status) return absl::NotFoundError(absl::StrCat("there is no container \"", id, "\""));
-  if (verbose) {
-    const auto container = located.pod->container(located.container_id);
-    if (container && container->lun) status->information["imageLun"] = absl::StrCat(*container->lun);
-  }
+  if (verbose) status->information = ContainerInformation(*located.pod, *status);
   return *std::move(status);
 }
 

@@ -31,12 +31,15 @@ class RuntimeImpl final : public Runtime {
   Status StopPod(const Context& context, const std::string& id) override;
   Status RemovePod(const Context& context, const std::string& id) override;
   StatusOr<PodStatus> GetPod(const std::string& id, bool verbose) override;
+  Status UpdatePodResources(const Context& context, const std::string& id, const LinuxResources& resources,
+                            const LinuxResources& overhead) override;
   std::vector<PodStatus> ListPods(const PodFilter& filter) override;
   StatusOr<std::string> CreateContainer(const Context& context, const std::string& pod_id,
                                         const ContainerConfig& config) override;
   Status StartContainer(const Context& context, const std::string& id) override;
   Status StopContainer(const Context& context, const std::string& id, std::chrono::nanoseconds grace) override;
   Status RemoveContainer(const Context& context, const std::string& id) override;
+  Status UpdateContainerResources(const Context& context, const std::string& id, const LinuxResources& change) override;
   StatusOr<ContainerStatus> GetContainer(const std::string& id, bool verbose) override;
   std::vector<ContainerStatus> ListContainers(const ContainerFilter& filter) override;
   StatusOr<ExecResult> ExecSync(const Context& context, const std::string& id, const std::vector<std::string>& command,

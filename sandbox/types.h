@@ -147,6 +147,7 @@ struct ContainerStatus {
   std::string image_id;         // "sha256:..."
   std::string image_reference;  // the digest form
   std::string log_path;         // absolute on the host; empty if there is none
+  std::uint32_t guest_pid = 0;  // of its first process, in the guest; 0: not known
   StringMap information;        // for verbose status; values are JSON
 };
 

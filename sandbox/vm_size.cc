@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <type_traits>
 
 namespace husk::sandbox {
 namespace {
@@ -13,6 +14,19 @@ constexpr std::uint64_t kMemoryStep = std::uint64_t{2} << 20;
 
 std::uint64_t RoundUp(std::uint64_t bytes) {
   return (bytes + kMemoryStep - 1) / kMemoryStep * kMemoryStep;
+}
+
+// What the guest needs beside its containers: its kernel and the agent, and the kernel's page descriptors (64 bytes of
+// 4096). With Debian's cloud kernel a guest of 256 MiB has 152 for them.
+std::uint64_t GuestOverhead(std::uint64_t containers_bytes) {
+  constexpr std::uint64_t kKernel = std::uint64_t{112} << 20;
+  return kKernel + containers_bytes / 64;
+}
+
+// QEMU's own: code, translated blocks, page tables, buffers. It is generous, because what is over it kills the pod.
+std::uint64_t QemuOverhead(std::uint64_t vm_bytes) {
+  constexpr std::uint64_t kQemu = std::uint64_t{320} << 20;
+  return kQemu + vm_bytes / 64;
 }
 
 std::uint64_t NotNegative(std::int64_t value) {
@@ -55,8 +69,9 @@ VmSize SizeVm(const RuntimeOptions& options, const LinuxResources& resources, co
               .memory_bytes = options.default_memory_bytes,
               .maximum_memory_bytes = options.maximum_memory_bytes};
   if (resources.memory_limit_bytes > 0) {
-    const std::uint64_t announced =
-        NotNegative(resources.memory_limit_bytes) + NotNegative(overhead.memory_limit_bytes);
+    // Containers shall meet their own limits before the guest is out of memory.
+    const std::uint64_t limits = std::min(NotNegative(resources.memory_limit_bytes), size.maximum_memory_bytes);
+    const std::uint64_t announced = limits + std::max(NotNegative(overhead.memory_limit_bytes), GuestOverhead(limits));
     size.memory_bytes = std::max(size.memory_bytes, RoundUp(std::min(announced, size.maximum_memory_bytes)));
   }
   if (const std::uint64_t milli = MilliCpus(resources); milli > 0) {
@@ -64,6 +79,42 @@ VmSize SizeVm(const RuntimeOptions& options, const LinuxResources& resources, co
     size.vcpus = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(announced, size.vcpus, size.maximum_vcpus));
   }
   return size;
+}
+
+HostLimits LimitsOnHost(std::uint64_t vm_memory_bytes, const LinuxResources& resources,
+                        const LinuxResources& overhead) {
+  HostLimits limits;
+  limits.memory_bytes =
+      vm_memory_bytes + std::max(NotNegative(overhead.memory_limit_bytes), QemuOverhead(vm_memory_bytes));
+  limits.cpu_shares = NotNegative(resources.cpu_shares);
+  if (resources.cpu_quota < 0) limits.cpu_quota = -1;
+  if (const std::uint64_t milli = MilliCpus(resources); milli > 0) {
+    constexpr std::uint64_t kPeriod = 100'000;
+    limits.cpu_period = kPeriod;
+    limits.cpu_quota = static_cast<std::int64_t>((milli + MilliCpus(overhead)) * (kPeriod / 1000));
+  }
+  return limits;
+}
+
+LinuxResources Changed(const LinuxResources& before, const LinuxResources& change) {
+  LinuxResources result = before;
+  const auto take = [](auto& field, const auto& wanted) {
+    if (wanted != std::remove_cvref_t<decltype(wanted)>{}) field = wanted;
+  };
+  take(result.cpu_period, change.cpu_period);
+  take(result.cpu_quota, change.cpu_quota);
+  take(result.cpu_shares, change.cpu_shares);
+  take(result.cpuset_cpus, change.cpuset_cpus);
+  take(result.cpuset_mems, change.cpuset_mems);
+  take(result.memory_limit_bytes, change.memory_limit_bytes);
+  take(result.memory_swap_limit_bytes, change.memory_swap_limit_bytes);
+  // The limit of memory and swap together moves with the memory's, unless it is given itself.
+  if (change.memory_limit_bytes > 0 && change.memory_swap_limit_bytes == 0 && before.memory_swap_limit_bytes > 0) {
+    const std::int64_t swap = std::max<std::int64_t>(0, before.memory_swap_limit_bytes - before.memory_limit_bytes);
+    result.memory_swap_limit_bytes = change.memory_limit_bytes + swap;
+  }
+  for (const auto& [name, value] : change.unified) result.unified[name] = value;
+  return result;
 }
 
 }  // namespace husk::sandbox

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "agent/common/status.h"
+#include "sandbox/host/cgroup.h"
 #include "sandbox/runtime.h"
 #include "sandbox/types.h"
 
@@ -20,9 +21,18 @@ struct VmSize {
 // Fills the maxima that are 0 in from the host.
 StatusOr<RuntimeOptions> WithHostLimits(RuntimeOptions options);
 
-// The defaults, or what resources and overhead announce where that is more, within the maxima of `options` (as
-// WithHostLimits gives them). Containers' requests are not known yet when a VM is made: a resize brings them in.
+// The defaults, or what resources and overhead announce where that is more, with room for the guest's kernel, within
+// the maxima of `options` (as WithHostLimits gives them). Containers' requests are not known yet when a VM is made: a
+// resize brings them in.
 VmSize SizeVm(const RuntimeOptions& options, const LinuxResources& resources, const LinuxResources& overhead);
+
+// What the pod's cgroup on the host may use: the VM's memory and what QEMU needs for itself, and the CPU that resources
+// and overhead announce. Nothing announced: no limit of the CPU.
+HostLimits LimitsOnHost(std::uint64_t vm_memory_bytes, const LinuxResources& resources, const LinuxResources& overhead);
+
+// `before` with what `change` names: its fields that are neither 0 nor empty, each entry of `unified`. The score of the
+// OOM killer belongs to processes that run already, and stays.
+LinuxResources Changed(const LinuxResources& before, const LinuxResources& change);
 
 }  // namespace husk::sandbox
 

@@ -36,9 +36,12 @@ TEST(VmSizeTest, TakesLimitsAndOverhead) {
   overhead.cpu_quota = 60'000;
   overhead.cpu_period = 100'000;
   const VmSize size = SizeVm(Options(), resources, overhead);
-  EXPECT_EQ(size.memory_bytes, 1066 * kMebibyte);
+  // 1000 MiB and a byte, 112 MiB for the kernel, and a 64th.
+  EXPECT_EQ(size.memory_bytes, 1128 * kMebibyte);
   EXPECT_EQ(size.vcpus, 3U);
   EXPECT_EQ(SizeVm(Options(), resources, {}).vcpus, 2U);
+  overhead.memory_limit_bytes = static_cast<std::int64_t>(300 * kMebibyte);
+  EXPECT_EQ(SizeVm(Options(), resources, overhead).memory_bytes, 1302 * kMebibyte) << "an overhead that is larger";
 }
 
 TEST(VmSizeTest, StaysWithinBoundsWhateverIsAsked) {
@@ -54,6 +57,51 @@ TEST(VmSizeTest, StaysWithinBoundsWhateverIsAsked) {
   size = SizeVm(Options(), resources, {});
   EXPECT_EQ(size.memory_bytes, 256 * kMebibyte);
   EXPECT_EQ(size.vcpus, 1U);
+}
+
+TEST(VmSizeTest, TheHostGivesTheVmItsMemoryAndQemuItsOwn) {
+  HostLimits limits = LimitsOnHost(256 * kMebibyte, {}, {});
+  EXPECT_EQ(limits.memory_bytes, (256 + 320 + 4) * kMebibyte);
+  EXPECT_EQ(limits.cpu_quota, 0);
+  EXPECT_EQ(limits.cpu_shares, 0U);
+  LinuxResources resources;
+  resources.cpu_quota = 150'000;
+  resources.cpu_period = 100'000;
+  resources.cpu_shares = 1536;
+  LinuxResources overhead;
+  overhead.cpu_quota = 12'500;
+  overhead.cpu_period = 50'000;
+  overhead.memory_limit_bytes = static_cast<std::int64_t>(1000 * kMebibyte);
+  limits = LimitsOnHost(256 * kMebibyte, resources, overhead);
+  EXPECT_EQ(limits.memory_bytes, 1256 * kMebibyte);
+  EXPECT_EQ(limits.cpu_quota, 175'000);
+  EXPECT_EQ(limits.cpu_period, 100'000U);
+  EXPECT_EQ(limits.cpu_shares, 1536U);
+  resources.cpu_quota = -1;
+  EXPECT_EQ(LimitsOnHost(256 * kMebibyte, resources, overhead).cpu_quota, -1);
+}
+
+TEST(VmSizeTest, AChangeKeepsWhatItDoesNotName) {
+  LinuxResources before;
+  before.cpu_shares = 100;
+  before.cpu_quota = 50'000;
+  before.memory_limit_bytes = 1000;
+  before.memory_swap_limit_bytes = 1500;
+  before.oom_score_adjustment = 7;
+  before.unified = {{"memory.high", "1"}, {"pids.max", "2"}};
+  LinuxResources change;
+  change.memory_limit_bytes = 2000;
+  change.oom_score_adjustment = 9;
+  change.unified = {{"pids.max", "3"}};
+  const LinuxResources after = Changed(before, change);
+  EXPECT_EQ(after.cpu_shares, 100);
+  EXPECT_EQ(after.cpu_quota, 50'000);
+  EXPECT_EQ(after.memory_limit_bytes, 2000);
+  EXPECT_EQ(after.memory_swap_limit_bytes, 2500) << "the swap stays 500";
+  EXPECT_EQ(after.oom_score_adjustment, 7);
+  EXPECT_EQ(after.unified, (StringMap{{"memory.high", "1"}, {"pids.max", "3"}}));
+  change.memory_swap_limit_bytes = 2000;
+  EXPECT_EQ(Changed(before, change).memory_swap_limit_bytes, 2000);
 }
 
 TEST(VmSizeTest, FillsLimitsInFromTheHost) {

@@ -162,6 +162,12 @@ std::string FakeGuest::received_stdin(const std::string& container_id, const std
   return process == nullptr ? std::string() : process->standard_input;
 }
 
+std::string FakeGuest::updated_resources(const std::string& container_id) const {
+  const MutexLock lock(state_->mutex);
+  const auto found = state_->resources.find(container_id);
+  return found == state_->resources.end() ? std::string() : found->second;
+}
+
 std::vector<std::string> FakeGuest::volume_ids() const {
   const MutexLock lock(state_->mutex);
   std::vector<std::string> ids;

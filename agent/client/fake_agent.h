@@ -94,6 +94,8 @@ class FakeGuest {
   // Signals that were sent to it, in order.
   [[nodiscard]] std::vector<std::uint32_t> signals(const std::string& container_id, const std::string& exec_id) const;
   [[nodiscard]] std::string received_stdin(const std::string& container_id, const std::string& exec_id) const;
+  // The JSON of the container's last UpdateResources; empty if there was none.
+  [[nodiscard]] std::string updated_resources(const std::string& container_id) const;
   [[nodiscard]] std::vector<std::string> volume_ids() const;
   [[nodiscard]] std::optional<FakeVolume> volume(const std::string& volume_id) const;
   // As a container would.

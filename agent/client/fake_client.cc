@@ -149,6 +149,14 @@ Status FakeAgentClient::RemoveContainer(const Context& context, const v1::Remove
   });
 }
 
+Status FakeAgentClient::UpdateResources(const Context& context, const v1::UpdateResourcesRequest& request) {
+  return Call(context, "UpdateResources", [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS -> Status {
+    if (guest_.Find(request.container_id(), "") == nullptr) return NoContainer(request.container_id());
+    guest_.resources[request.container_id()] = request.resources_json();
+    return absl::OkStatus();
+  });
+}
+
 StatusOr<v1::ListProcessesResponse> FakeAgentClient::ListProcesses(const Context& context) {
   v1::ListProcessesResponse response;
   HUSK_RETURN_IF_ERROR(Call(context, "ListProcesses", [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {

@@ -87,6 +87,9 @@ class TtrpcClient : public AgentClient {
   Status RemoveContainer(const Context& context, const v1::RemoveContainerRequest& request) override {
     return Call<v1::RemoveContainerResponse>(context, "RemoveContainer", request).status();
   }
+  Status UpdateResources(const Context& context, const v1::UpdateResourcesRequest& request) override {
+    return Call<v1::UpdateResourcesResponse>(context, "UpdateResources", request).status();
+  }
   StatusOr<v1::ListProcessesResponse> ListProcesses(const Context& context) override {
     return Call<v1::ListProcessesResponse>(context, "ListProcesses", v1::ListProcessesRequest());
   }

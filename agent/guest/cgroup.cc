@@ -57,15 +57,19 @@ void SignalCgroup(const std::string& cgroup, int signal, pid_t leader) {
   }
 }
 
-bool CgroupHadOom(const std::string& cgroup) {
+OutOfMemory CgroupOutOfMemory(const std::string& cgroup) {
   const auto events = ReadFile(cgroup + "/memory.events", 4096);
-  if (!events.ok()) return false;
+  if (!events.ok()) return OutOfMemory::kNone;
+  std::uint64_t kills = 0;
+  std::uint64_t limits_reached = 0;
   for (const std::string_view line : Split(*events, '\n')) {
     const std::vector<std::string_view> words = Split(line, ' ');
-    std::uint64_t count = 0;
-    if (words.size() == 2 && words[0] == "oom_kill" && ParseNumber(words[1], count)) return count > 0;
+    if (words.size() != 2) continue;
+    if (words[0] == "oom_kill") ParseNumber(words[1], kills);
+    if (words[0] == "oom") ParseNumber(words[1], limits_reached);
   }
-  return false;
+  if (kills == 0) return OutOfMemory::kNone;
+  return limits_reached > 0 ? OutOfMemory::kContainer : OutOfMemory::kGuest;
 }
 
 }  // namespace husk::agent

@@ -16,8 +16,13 @@ std::vector<pid_t> CgroupProcesses(const std::string& cgroup);
 // Sends `signal` to all of them, once to each, and to `leader`: a process that has not been reaped and gets it wherever
 // it has moved to; 0: none. SIGKILL reaches also those that are being forked.
 void SignalCgroup(const std::string& cgroup, int signal, pid_t leader);
-// Whether the kernel's OOM killer took a process of it.
-bool CgroupHadOom(const std::string& cgroup);
+enum class OutOfMemory {
+  kNone,
+  kContainer,  // a limit of the cgroup, or of one below it, was reached
+  kGuest,      // the whole machine was out of memory
+};
+// Whether the kernel's OOM killer took a process of it or below it, and why.
+OutOfMemory CgroupOutOfMemory(const std::string& cgroup);
 
 }  // namespace husk::agent
 

@@ -115,7 +115,7 @@ void Containers::ExecStarted(const std::string& container_id, const std::string&
 void Containers::ExecExited(const std::string& container_id, const std::string& exec_id, int exit_code) {
   ExecState& exec = *FindExec(container_id, exec_id);
   const bool killed = exit_code == 128 + SIGKILL;
-  MarkExited(exec.process, exit_code, killed && CgroupHadOom(Cgroup(container_id)));
+  MarkExited(exec.process, exit_code, killed ? CgroupOutOfMemory(Cgroup(container_id)) : OutOfMemory::kNone);
   changed_();
   FinishExecRemoval(container_id, exec_id);
 }

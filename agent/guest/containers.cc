@@ -6,10 +6,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "agent/guest/cgroup.h"
 #include "agent/guest/files.h"
 #include "agent/guest/ids.h"
 #include "agent/guest/oci_bundle.h"
+#include "agent/guest/resources.h"
 #include "agent/guest/user_lookup.h"
 
 namespace husk::agent {
@@ -47,10 +47,11 @@ void MarkFailed(Process& process, const Status& why) {
   process.io.Close();
 }
 
-void MarkExited(Process& process, int exit_code, bool oom_killed) {
+void MarkExited(Process& process, int exit_code, OutOfMemory out_of_memory) {
   process.status.set_state(v1::EXITED);
   process.status.set_exit_code(exit_code);
-  process.status.set_oom_killed(oom_killed);
+  process.status.set_oom_killed(out_of_memory != OutOfMemory::kNone);
+  process.status.set_guest_out_of_memory(out_of_memory == OutOfMemory::kGuest);
   process.status.set_finished_at(NowNanoseconds());
   process.io.standard_input().Close();
 }
@@ -156,7 +157,8 @@ Status Containers::WriteBundle(Container& container, const v1::ContainerSpec& sp
         {.source = std::move(source), .destination = mount.destination(), .read_only = mount.read_only()});
   }
   HUSK_ASSIGN_OR_RETURN(facts.user, ResolveUserIn(root, spec.user()));
-  HUSK_ASSIGN_OR_RETURN(container.config, CompleteConfig(spec.oci_config_json(), facts));
+  HUSK_ASSIGN_OR_RETURN(const std::string complete, CompleteConfig(spec.oci_config_json(), facts));
+  HUSK_ASSIGN_OR_RETURN(container.config, FitConfig(complete, ReadTopology()));
   container.created.set_uid(facts.user.uid);
   container.created.set_gid(facts.user.gid);
   for (const std::uint32_t gid : facts.user.additional_gids) container.created.add_supplemental_gids(gid);
@@ -229,7 +231,8 @@ void Containers::Exited(const std::string& id, int exit_code) {
   Container& container = *FindContainer(id);
   // Without a PID namespace of its own the rest would live on.
   SignalCgroup(Cgroup(id), SIGKILL, /*leader=*/0);
-  MarkExited(container.process, exit_code, exit_code != 0 && CgroupHadOom(Cgroup(id)));
+  // Also if the killer took only a child, and the first process went on and ended well: as containerd tells it.
+  MarkExited(container.process, exit_code, CgroupOutOfMemory(Cgroup(id)));
   changed_();
   ContinueRemoval(id);
 }

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "agent/common/status.h"
+#include "agent/guest/cgroup.h"
 #include "agent/guest/container_roots.h"
 #include "agent/guest/crun.h"
 #include "agent/guest/process.h"
@@ -39,6 +40,7 @@ class Containers {
   void Create(const v1::ContainerSpec& spec, const Done<v1::CreateContainerResponse>& done);
   void Start(const std::string& id, const Done<v1::StartContainerResponse>& done);
   void Signal(const v1::SignalContainerRequest& request, const Done<v1::SignalContainerResponse>& done);
+  void UpdateResources(const v1::UpdateResourcesRequest& request, const Done<v1::UpdateResourcesResponse>& done);
   void Remove(const std::string& id, const Done<v1::RemoveContainerResponse>& done);
 
   void Exec(const v1::ExecRequest& request, const Done<v1::ExecResponse>& done);
@@ -113,7 +115,7 @@ class Containers {
 std::int64_t NowNanoseconds();
 void MarkStarted(Process& process, pid_t pid);
 void MarkFailed(Process& process, const Status& why);
-void MarkExited(Process& process, int exit_code, bool oom_killed);
+void MarkExited(Process& process, int exit_code, OutOfMemory out_of_memory);
 
 }  // namespace husk::agent
 

@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "agent/guest/oci_json.h"
 
 namespace husk::agent {
 namespace {
@@ -16,19 +17,7 @@ constexpr std::size_t kMaximumConfig = std::size_t{3} << 20;
 constexpr int kMaximumDepth = 64;
 
 StatusOr<Json> Parse(std::string_view text) {
-  if (text.size() > kMaximumConfig) return absl::InvalidArgumentError("oci_config_json is too large");
-  bool too_deep = false;
-  Json json = Json::parse(
-      text,
-      [&too_deep](int depth, Json::parse_event_t, Json&) {
-        too_deep = too_deep || depth > kMaximumDepth;
-        return !too_deep;
-      },
-      /*allow_exceptions=*/false);
-  if (json.is_discarded() || too_deep || !json.is_object()) {
-    return absl::InvalidArgumentError("oci_config_json is not a JSON object");
-  }
-  return json;
+  return ParseOciJson(text, "oci_config_json");
 }
 
 StatusOr<Json*> Member(Json& object, const char* name, Json::value_t type) {
@@ -117,6 +106,23 @@ std::string Dump(const Json& json) {
 }
 
 }  // namespace
+
+StatusOr<Json> ParseOciJson(std::string_view text, std::string_view field) {
+  const auto refuse = [field](const char* why) {
+    return absl::InvalidArgumentError(absl::StrCat(absl::string_view(field.data(), field.size()), why));
+  };
+  if (text.size() > kMaximumConfig) return refuse(" is too large");
+  bool too_deep = false;
+  Json json = Json::parse(
+      text,
+      [&too_deep](int depth, Json::parse_event_t, Json&) {
+        too_deep = too_deep || depth > kMaximumDepth;
+        return !too_deep;
+      },
+      /*allow_exceptions=*/false);
+  if (json.is_discarded() || too_deep || !json.is_object()) return refuse(" is not a JSON object");
+  return json;
+}
 
 StatusOr<std::string> CompleteConfig(std::string_view oci_config_json, const BundleFacts& facts) {
   HUSK_ASSIGN_OR_RETURN(Json config, Parse(oci_config_json));

@@ -114,6 +114,8 @@ void Service::RegisterContainerMethods() {
       });
   Register<v1::SignalContainerRequest, v1::SignalContainerResponse>(
       "SignalContainer", [this](const auto& request, const auto& done) { containers_.Signal(request, done); });
+  Register<v1::UpdateResourcesRequest, v1::UpdateResourcesResponse>(
+      "UpdateResources", [this](const auto& request, const auto& done) { containers_.UpdateResources(request, done); });
   Register<v1::RemoveContainerRequest, v1::RemoveContainerResponse>(
       "RemoveContainer", [this](const v1::RemoveContainerRequest& request, const auto& done) {
         containers_.Remove(request.container_id(), done);

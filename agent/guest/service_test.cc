@@ -12,6 +12,7 @@
 #include <string>
 #include <thread>
 
+#include "agent/guest/files.h"
 #include "agent/proto/agent.pb.h"
 #include "agent/proto/channel.h"
 
@@ -305,6 +306,34 @@ TEST_F(ServiceTest, ABrokenConnectionLosesNoByte) {
   std::string expected;
   for (int i = 1; i <= 100'000; ++i) expected += std::to_string(i) + "\n";
   EXPECT_TRUE(Drain() == expected + "end");
+}
+
+TEST_F(ServiceTest, ResourcesChangeBeforeTheStartAndWhileItRuns) {
+  const auto update = [this](const char* id, const char* json) {
+    v1::UpdateResourcesRequest request;
+    request.set_container_id(id);
+    request.set_resources_json(json);
+    return client_->Call<v1::UpdateResourcesResponse>("UpdateResources", request).status();
+  };
+  const auto read = [this](const std::string& path) {
+    const auto text = ReadFile(base_ + path);
+    return text.ok() ? *text : "";
+  };
+  EXPECT_EQ(update("c", "{}").code(), absl::StatusCode::kNotFound);
+  ASSERT_TRUE(Create("cat", true).ok());
+  EXPECT_EQ(update("c", "[]").code(), absl::StatusCode::kInvalidArgument);
+  ASSERT_TRUE(update("c", R"({"memory":{"limit":111}})").ok());
+  EXPECT_NE(read("/bundles/c/config.json").find(R"("resources":{"memory":{"limit":111}})"), std::string::npos);
+  EXPECT_EQ(read("/crun/crun/c.updates"), "") << "nothing runs yet";
+  ASSERT_TRUE(Start().ok());
+  for (int repetition = 0; repetition < 2; ++repetition) ASSERT_TRUE(update("c", R"({"memory":{"limit":222}})").ok());
+  EXPECT_EQ(read("/crun/crun/c.updates"), "{\"memory\": {\"limit\": 222}}\n{\"memory\": {\"limit\": 222}}\n");
+  const Status refused = update("c", R"({"cpu":{"shares":3}})");
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(refused.message().find("the kernel refuses it"), std::string::npos) << refused;
+  ASSERT_TRUE(Write(0, "", true).ok());
+  Drain();
+  EXPECT_TRUE(update("c", R"({"cpu":{"shares":3}})").ok()) << "it has exited";
 }
 
 TEST_F(ServiceTest, AMissingProgramIsAStartError) {

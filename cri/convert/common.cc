@@ -72,39 +72,6 @@ std::vector<std::string> FromProtoList(const google::protobuf::RepeatedPtrField<
   return {list.begin(), list.end()};
 }
 
-StatusOr<sandbox::LinuxResources> FromProto(const api::LinuxContainerResources& resources, const std::string& field) {
-  sandbox::LinuxResources result;
-  result.cpu_period = resources.cpu_period();
-  result.cpu_quota = resources.cpu_quota();
-  result.cpu_shares = resources.cpu_shares();
-  result.memory_limit_bytes = resources.memory_limit_in_bytes();
-  result.oom_score_adjustment = resources.oom_score_adj();
-  result.cpuset_cpus = resources.cpuset_cpus();
-  result.cpuset_mems = resources.cpuset_mems();
-  result.unified = FromProtoMap(resources.unified());
-  result.memory_swap_limit_bytes = resources.memory_swap_limit_in_bytes();
-  if (result.cpu_period < 0) return FieldError(field + ".cpu_period", "negative");
-  if (result.memory_limit_bytes < 0) return FieldError(field + ".memory_limit_in_bytes", "negative");
-  if (result.cpu_shares < 0) return FieldError(field + ".cpu_shares", "negative");
-  // The kubelet sends a limit of 0 for each page size of the host; only a real one asks for anything.
-  for (const api::HugepageLimit& limit : resources.hugepage_limits()) {
-    if (limit.limit() != 0) return UnsupportedField(absl::StrCat(field, ".hugepage_limits[", limit.page_size(), "]"));
-  }
-  return result;
-}
-
-void ToProto(const sandbox::LinuxResources& resources, api::LinuxContainerResources* out) {
-  out->set_cpu_period(resources.cpu_period);
-  out->set_cpu_quota(resources.cpu_quota);
-  out->set_cpu_shares(resources.cpu_shares);
-  out->set_memory_limit_in_bytes(resources.memory_limit_bytes);
-  out->set_oom_score_adj(resources.oom_score_adjustment);
-  out->set_cpuset_cpus(resources.cpuset_cpus);
-  out->set_cpuset_mems(resources.cpuset_mems);
-  ToProtoMap(resources.unified, out->mutable_unified());
-  out->set_memory_swap_limit_in_bytes(resources.memory_swap_limit_bytes);
-}
-
 StatusOr<sandbox::NamespaceOptions> FromProto(const api::NamespaceOption& options, const std::string& field) {
   sandbox::NamespaceOptions result;
   HUSK_ASSIGN_OR_RETURN(result.network, FromProto(options.network(), field + ".network"));

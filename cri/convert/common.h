@@ -31,9 +31,6 @@ void ToProtoMap(const sandbox::StringMap& map, google::protobuf::Map<std::string
 std::vector<std::string> FromProtoList(const google::protobuf::RepeatedPtrField<std::string>& list);
 
 // `field` is what errors call the message.
-StatusOr<sandbox::LinuxResources> FromProto(const api::LinuxContainerResources& resources, const std::string& field);
-void ToProto(const sandbox::LinuxResources& resources, api::LinuxContainerResources* out);
-
 StatusOr<sandbox::NamespaceOptions> FromProto(const api::NamespaceOption& options, const std::string& field);
 void ToProto(const sandbox::NamespaceOptions& options, api::NamespaceOption* out);
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "cri/convert/common.h"
+#include "cri/convert/resources.h"
 
 namespace husk::cri {
 
@@ -155,7 +156,7 @@ StatusOr<sandbox::ContainerConfig> ContainerConfigFromProto(const api::Container
   result.stdin = config.stdin();
   result.stdin_once = config.stdin_once();
   result.tty = config.tty();
-  HUSK_ASSIGN_OR_RETURN(result.resources, husk::cri::FromProto(config.linux().resources(), "config.linux.resources"));
+  HUSK_ASSIGN_OR_RETURN(result.resources, ResourcesFromProto(config.linux().resources(), "config.linux.resources"));
   if (config.linux().has_security_context()) {
     HUSK_ASSIGN_OR_RETURN(result.security, FromProto(config.linux().security_context()));
   }
@@ -196,7 +197,7 @@ void ContainerStatusToProto(const sandbox::ContainerStatus& container, api::Cont
     mounted->set_recursive_read_only(mount.read_only);
   }
   out->set_log_path(container.log_path);
-  husk::cri::ToProto(container.config.resources, out->mutable_resources()->mutable_linux());
+  ResourcesToProto(container.config.resources, out->mutable_resources()->mutable_linux());
   out->set_image_id(container.image_id);
   out->set_stop_signal(SignalFromName(container.config.stop_signal));
 }

@@ -44,8 +44,8 @@ api::PodSandboxConfig WholePod() {
         namespace_options { network: NODE pid: CONTAINER ipc: POD }
         seccomp { profile_type: RuntimeDefault }
       }
-      overhead { memory_limit_in_bytes: 1000 }
-      resources { cpu_period: 100000 cpu_quota: 50000 cpu_shares: 512 memory_limit_in_bytes: 2000 }
+      overhead { memory_limit_in_bytes: 1000000 }
+      resources { cpu_period: 100000 cpu_quota: 50000 cpu_shares: 512 memory_limit_in_bytes: 2000000 }
     })");
 }
 
@@ -102,7 +102,7 @@ TEST(ConvertPod, EveryFieldArrives) {
   EXPECT_EQ(pod->namespaces.network, sandbox::NamespaceMode::kNode);
   EXPECT_EQ(pod->namespaces.pid, sandbox::NamespaceMode::kContainer);
   EXPECT_TRUE(pod->privileged);
-  EXPECT_EQ(pod->overhead.memory_limit_bytes, 1000);
+  EXPECT_EQ(pod->overhead.memory_limit_bytes, 1000000);
   EXPECT_EQ(pod->resources.cpu_quota, 50000);
   EXPECT_EQ(pod->runtime_handler, "husk");
 }

@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "cri/convert/common.h"
+#include "cri/convert/resources.h"
 
 namespace husk::cri {
 
@@ -44,8 +45,8 @@ Status LinuxFromProto(const api::LinuxPodSandboxConfig& config, sandbox::PodConf
                                                                 "config.linux.security_context.namespace_options"));
   }
   out->privileged = security.privileged();
-  HUSK_ASSIGN_OR_RETURN(out->overhead, husk::cri::FromProto(config.overhead(), "config.linux.overhead"));
-  HUSK_ASSIGN_OR_RETURN(out->resources, husk::cri::FromProto(config.resources(), "config.linux.resources"));
+  HUSK_ASSIGN_OR_RETURN(out->overhead, ResourcesFromProto(config.overhead(), "config.linux.overhead"));
+  HUSK_ASSIGN_OR_RETURN(out->resources, ResourcesFromProto(config.resources(), "config.linux.resources"));
   return absl::OkStatus();
 }
 

@@ -151,6 +151,9 @@ class Daemon {
         {"root", config_.root},
         {"state", config_.state},
         {"pid", getpid()}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    // As --check-config prints it; no credential is ever in it.
+    information_["config"] =
+        nlohmann::json(ConfigToYaml(config_)).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     return absl::OkStatus();
   }
 

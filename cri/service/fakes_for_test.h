@@ -52,6 +52,11 @@ class FakeRuntime : public sandbox::Runtime {
     if (pod == pods_.end()) return absl::NotFoundError("there is no pod " + id);
     return pod->second;
   }
+  Status UpdatePodResources(const Context& /*context*/, const std::string& id, const sandbox::LinuxResources& resources,
+                            const sandbox::LinuxResources& overhead) override {
+    return Record("update pod " + id + " " + std::to_string(resources.memory_limit_bytes) + " " +
+                  std::to_string(overhead.memory_limit_bytes));
+  }
   std::vector<sandbox::PodStatus> ListPods(const sandbox::PodFilter& filter) override {
     const MutexLock lock(mutex_);
     std::vector<sandbox::PodStatus> result;
@@ -76,6 +81,10 @@ class FakeRuntime : public sandbox::Runtime {
     return Record("stop " + id + " " + std::to_string(grace.count()));
   }
   Status RemoveContainer(const Context& /*context*/, const std::string& id) override { return Record("remove " + id); }
+  Status UpdateContainerResources(const Context& /*context*/, const std::string& id,
+                                  const sandbox::LinuxResources& change) override {
+    return Record("update " + id + " " + std::to_string(change.memory_limit_bytes));
+  }
   StatusOr<sandbox::ContainerStatus> GetContainer(const std::string& id, bool /*verbose*/) override {
     const MutexLock lock(mutex_);
     const auto container = containers_.find(id);

@@ -9,9 +9,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "cri/convert/common.h"
 #include "cri/convert/container.h"
 #include "cri/convert/image.h"
 #include "cri/convert/pod.h"
+#include "cri/convert/resources.h"
 #include "cri/service/grpc_status.h"
 
 namespace husk::cri {
@@ -212,6 +214,22 @@ Status Handlers::RemoveContainer(const Context& context, const api::RemoveContai
   HUSK_RETURN_IF_ERROR(parts_.runtime->RemoveContainer(context, request.container_id()));
   spdlog::info("removed container={}", request.container_id());
   return absl::OkStatus();
+}
+
+Status Handlers::UpdateContainerResources(const Context& context, const api::UpdateContainerResourcesRequest& request,
+                                          api::UpdateContainerResourcesResponse* /*response*/) {
+  HUSK_RETURN_IF_ERROR(CheckId("container_id", request.container_id()));
+  if (request.has_windows()) return UnsupportedField("windows");
+  HUSK_ASSIGN_OR_RETURN(const sandbox::LinuxResources change, ResourcesFromProto(request.linux(), "linux"));
+  return parts_.runtime->UpdateContainerResources(context, request.container_id(), change);
+}
+
+Status Handlers::UpdatePodSandboxResources(const Context& context, const api::UpdatePodSandboxResourcesRequest& request,
+                                           api::UpdatePodSandboxResourcesResponse* /*response*/) {
+  HUSK_RETURN_IF_ERROR(CheckId("pod_sandbox_id", request.pod_sandbox_id()));
+  HUSK_ASSIGN_OR_RETURN(const sandbox::LinuxResources overhead, ResourcesFromProto(request.overhead(), "overhead"));
+  HUSK_ASSIGN_OR_RETURN(const sandbox::LinuxResources resources, ResourcesFromProto(request.resources(), "resources"));
+  return parts_.runtime->UpdatePodResources(context, request.pod_sandbox_id(), resources, overhead);
 }
 
 Status Handlers::ContainerStatus(const Context& /*context*/, const api::ContainerStatusRequest& request,

@@ -64,6 +64,11 @@ class Handlers {
                        ::runtime::v1::StopContainerResponse* response);
   Status RemoveContainer(const Context& context, const ::runtime::v1::RemoveContainerRequest& request,
                          ::runtime::v1::RemoveContainerResponse* response);
+  Status UpdateContainerResources(const Context& context, const ::runtime::v1::UpdateContainerResourcesRequest& request,
+                                  ::runtime::v1::UpdateContainerResourcesResponse* response);
+  Status UpdatePodSandboxResources(const Context& context,
+                                   const ::runtime::v1::UpdatePodSandboxResourcesRequest& request,
+                                   ::runtime::v1::UpdatePodSandboxResourcesResponse* response);
   Status ContainerStatus(const Context& context, const ::runtime::v1::ContainerStatusRequest& request,
                          ::runtime::v1::ContainerStatusResponse* response);
   Status ListContainers(const Context& context, const ::runtime::v1::ListContainersRequest& request,

@@ -12,9 +12,9 @@ namespace {
 
 // Why a call is refused; the kubelet and people read it.
 constexpr char kStreaming[] = ": not in this version of Husk: it has no streaming server yet; use ExecSync";
-constexpr char kResize[] = ": not in this version of Husk: pods keep the size they were started with";
 constexpr char kStats[] = ": not in this version of Husk: it measures no pods yet";
-constexpr char kCheckpoint[] = ": Husk does not checkpoint containers";
+constexpr char kCheckpoint[] =
+    ": a container is a part of its pod's virtual machine, and Husk does not checkpoint it alone";
 constexpr char kEvents[] = ": not in this version of Husk: use the calls that list";
 
 class RuntimeService final : public api::RuntimeService::CallbackService {
@@ -119,14 +119,16 @@ class RuntimeService final : public api::RuntimeService::CallbackService {
     return Refuse(context, "PortForward" + std::string(kStreaming));
   }
   grpc::ServerUnaryReactor* UpdateContainerResources(grpc::CallbackServerContext* context,
-                                                     const api::UpdateContainerResourcesRequest* /*request*/,
-                                                     api::UpdateContainerResourcesResponse* /*response*/) override {
-    return Refuse(context, "UpdateContainerResources" + std::string(kResize));
+                                                     const api::UpdateContainerResourcesRequest* request,
+                                                     api::UpdateContainerResourcesResponse* response) override {
+    return Post(LaneClass::kVm, "UpdateContainerResources", &Handlers::UpdateContainerResources, context, request,
+                response);
   }
   grpc::ServerUnaryReactor* UpdatePodSandboxResources(grpc::CallbackServerContext* context,
-                                                      const api::UpdatePodSandboxResourcesRequest* /*request*/,
-                                                      api::UpdatePodSandboxResourcesResponse* /*response*/) override {
-    return Refuse(context, "UpdatePodSandboxResources" + std::string(kResize));
+                                                      const api::UpdatePodSandboxResourcesRequest* request,
+                                                      api::UpdatePodSandboxResourcesResponse* response) override {
+    return Post(LaneClass::kVm, "UpdatePodSandboxResources", &Handlers::UpdatePodSandboxResources, context, request,
+                response);
   }
   grpc::ServerUnaryReactor* ContainerStats(grpc::CallbackServerContext* context,
                                            const api::ContainerStatsRequest* /*request*/,

@@ -405,6 +405,30 @@ TEST_F(Service, ImagesAreListedAndFound) {
   EXPECT_GT(usage.image_filesystems(0).timestamp(), 0);
 }
 
+TEST_F(Service, LimitsChangeByTheKubeletsCalls) {
+  Start();
+  api::UpdateContainerResourcesRequest update;
+  update.set_container_id("c1");
+  update.mutable_linux()->set_memory_limit_in_bytes(1 << 20);
+  api::UpdateContainerResourcesResponse updated;
+  EXPECT_TRUE(Call(&Runtime::UpdateContainerResources, update, &updated).ok());
+  update.mutable_linux()->set_cpu_shares(-1);
+  const grpc::Status refused = Call(&Runtime::UpdateContainerResources, update, &updated);
+  EXPECT_EQ(refused.error_code(), StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(refused.error_message(), HasSubstr("linux.cpu_shares"));
+  api::UpdatePodSandboxResourcesRequest pod;
+  pod.set_pod_sandbox_id("p1");
+  pod.mutable_resources()->set_memory_limit_in_bytes(2 << 20);
+  pod.mutable_overhead()->set_memory_limit_in_bytes(3 << 20);
+  api::UpdatePodSandboxResourcesResponse changed;
+  EXPECT_TRUE(Call(&Runtime::UpdatePodSandboxResources, pod, &changed).ok());
+  EXPECT_THAT(runtime_.Calls(), testing::ElementsAre("update c1 1048576", "update pod p1 2097152 3145728"));
+  api::CheckpointContainerResponse checkpoint;
+  const grpc::Status none = Call(&Runtime::CheckpointContainer, api::CheckpointContainerRequest(), &checkpoint);
+  EXPECT_EQ(none.error_code(), StatusCode::UNIMPLEMENTED);
+  EXPECT_THAT(none.error_message(), HasSubstr("does not checkpoint"));
+}
+
 TEST_F(Service, CallsOfLaterPartsSayThatTheyAreNotThere) {
   Start();
   api::ExecResponse exec;

@@ -15,6 +15,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -28,6 +29,7 @@ namespace {
 
 // A parent that another pod's removal took away between two of our steps is made again this often.
 constexpr int kAttempts = 10;
+constexpr std::uint64_t kDefaultPeriod = 100'000;  // microseconds, the kernel's own
 
 struct Hierarchy {
   std::string mount_point;
@@ -171,6 +173,53 @@ Status RemoveDirectory(const Context& context, const std::string& directory) {
   }
 }
 
+Status WriteLimit(const std::string& path, const std::string& value) {
+  const Status written = WriteText(path, value);
+  return absl::IsNotFound(written) ? absl::OkStatus() : written;
+}
+
+Status SetV1Limits(const std::string& directory, const HostLimits& limits) {
+  Status first;
+  const auto set = [&](const char* file, auto value) {
+    first.Update(WriteLimit(directory + file, absl::StrCat(value)));
+  };
+  if (limits.memory_bytes > 0) set("/memory.limit_in_bytes", limits.memory_bytes);
+  if (limits.cpu_shares > 0) set("/cpu.shares", limits.cpu_shares);
+  if (limits.cpu_period > 0) set("/cpu.cfs_period_us", limits.cpu_period);
+  if (limits.cpu_quota != 0) set("/cpu.cfs_quota_us", std::max<std::int64_t>(-1, limits.cpu_quota));
+  return first;
+}
+
+Status SetV2Limits(const std::string& directory, const HostLimits& limits) {
+  Status first;
+  if (limits.memory_bytes > 0) {
+    first.Update(WriteLimit(directory + "/memory.max", absl::StrCat(limits.memory_bytes)));
+  }
+  if (limits.cpu_shares > 0) {
+    // 2 to 262144 become 1 to 10000, as runc and crun do it.
+    const std::uint64_t shares = std::clamp<std::uint64_t>(limits.cpu_shares, 2, 262144);
+    first.Update(WriteLimit(directory + "/cpu.weight", absl::StrCat(1 + (shares - 2) * 9999 / 262142)));
+  }
+  if (limits.cpu_quota != 0) {
+    const std::uint64_t period = limits.cpu_period > 0 ? limits.cpu_period : kDefaultPeriod;
+    const std::string quota = limits.cpu_quota > 0 ? absl::StrCat(limits.cpu_quota) : "max";
+    first.Update(WriteLimit(directory + "/cpu.max", absl::StrCat(quota, " ", period)));
+  }
+  return first;
+}
+
+// v1 says it in memory.oom_control, v2 in memory.events, by the same word.
+std::uint64_t ReadOomKills(const std::string& path) {
+  const auto text = ReadText(path);
+  if (!text.ok()) return 0;
+  for (const absl::string_view line : absl::StrSplit(*text, '\n')) {
+    const std::pair<absl::string_view, absl::string_view> words = absl::StrSplit(line, absl::MaxSplits(' ', 1));
+    std::uint64_t count = 0;
+    if (words.first == "oom_kill" && absl::SimpleAtoi(words.second, &count)) return count;
+  }
+  return 0;
+}
+
 class Cgroups : public HostCgroups {
  public:
   Cgroups(std::string default_parent, std::string mount_table)
@@ -193,6 +242,29 @@ class Cgroups : public HostCgroups {
       files.push_back(absl::StrCat(hierarchy.mount_point, "/", absl::StrJoin(components, "/"), "/cgroup.procs"));
     }
     return files;
+  }
+
+  Status SetLimits(const std::string& parent, const std::string& pod_id, const HostLimits& limits) override {
+    HUSK_ASSIGN_OR_RETURN(const auto components, PodComponents(parent, pod_id));
+    HUSK_ASSIGN_OR_RETURN(const auto hierarchies, ReadHierarchies(mount_table_));
+    Status first;
+    for (const Hierarchy& hierarchy : hierarchies) {
+      const std::string directory = absl::StrCat(hierarchy.mount_point, "/", absl::StrJoin(components, "/"));
+      first.Update(hierarchy.unified ? SetV2Limits(directory, limits) : SetV1Limits(directory, limits));
+    }
+    return first;
+  }
+
+  std::uint64_t OomKills(const std::string& parent, const std::string& pod_id) override {
+    const auto components = PodComponents(parent, pod_id);
+    const auto hierarchies = ReadHierarchies(mount_table_);
+    if (!components.ok() || !hierarchies.ok()) return 0;
+    std::uint64_t kills = 0;
+    for (const Hierarchy& hierarchy : *hierarchies) {
+      kills += ReadOomKills(absl::StrCat(hierarchy.mount_point, "/", absl::StrJoin(*components, "/"),
+                                         hierarchy.unified ? "/memory.events" : "/memory.oom_control"));
+    }
+    return kills;
   }
 
   Status Remove(const Context& context, const std::string& parent, const std::string& pod_id) override {

@@ -2,6 +2,7 @@
 #ifndef HUSK_SANDBOX_HOST_CGROUP_H_
 #define HUSK_SANDBOX_HOST_CGROUP_H_
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +11,14 @@
 #include "agent/common/status.h"
 
 namespace husk::sandbox {
+
+// 0: none, or the kernel's default.
+struct HostLimits {
+  std::uint64_t memory_bytes = 0;
+  std::uint64_t cpu_shares = 0;  // 2 to 262144, in v1's terms
+  std::int64_t cpu_quota = 0;    // microseconds of each period; less than 0: none
+  std::uint64_t cpu_period = 0;  // microseconds
+};
 
 // Thread safe; keeps nothing in memory: everything follows from the two names.
 class HostCgroups {
@@ -20,6 +29,11 @@ class HostCgroups {
   // process must be written to. `parent` is a cgroupfs path ("/kubepods/burstable/pod1") or a systemd slice
   // ("kubepods-burstable-pod1.slice", expanded as systemd does). "..": INVALID_ARGUMENT.
   virtual StatusOr<std::vector<std::string>> Create(const std::string& parent, const std::string& pod_id) = 0;
+  // Of what Create made. A controller that is not there is passed over; of several failures the first is told, and the
+  // rest is set nevertheless.
+  virtual Status SetLimits(const std::string& parent, const std::string& pod_id, const HostLimits& limits) = 0;
+  // How many processes in it the kernel has killed for lack of memory; 0 if it is not there.
+  [[nodiscard]] virtual std::uint64_t OomKills(const std::string& parent, const std::string& pod_id) = 0;
   // Removes what Create made: the pod's directory, and the default parent when it is empty, never a parent that the
   // caller named. Waits within the context while a dying process still holds it. OK if it is not there.
   virtual Status Remove(const Context& context, const std::string& parent, const std::string& pod_id) = 0;

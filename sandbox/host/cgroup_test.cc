@@ -97,6 +97,46 @@ TEST_F(CgroupTree, ExpandsSlicesAsSystemdDoes) {
   }
 }
 
+TEST_F(CgroupTree, LimitsGoWhereEachHierarchyHasThem) {
+  const std::string pod = "/kubepods.slice/kubepods-pod1.slice/husk-a";
+  const std::string slice = "kubepods-pod1.slice";
+  ASSERT_TRUE(cgroups_->Create(slice, "a").ok());
+  // What the kernel shows in a group's directory.
+  const auto offer = [&](const std::string& file) { std::ofstream(root_ + file) << ""; };
+  const auto read = [&](const std::string& file) {
+    std::ifstream stream(root_ + file);
+    return std::string(std::istreambuf_iterator<char>(stream), {});
+  };
+  for (const char* file : {"/cpu.shares", "/cpu.cfs_period_us", "/cpu.cfs_quota_us"}) offer("/cpu" + pod + file);
+  offer("/memory" + pod + "/memory.limit_in_bytes");
+  for (const char* file : {"/cpu.weight", "/cpu.max", "/memory.max"}) offer("/unified" + pod + file);
+  const HostLimits limits{.memory_bytes = 1 << 30, .cpu_shares = 1024, .cpu_quota = 150'000, .cpu_period = 100'000};
+  ASSERT_TRUE(cgroups_->SetLimits(slice, "a", limits).ok());
+  EXPECT_EQ(read("/cpu" + pod + "/cpu.shares"), "1024");
+  EXPECT_EQ(read("/cpu" + pod + "/cpu.cfs_period_us"), "100000");
+  EXPECT_EQ(read("/cpu" + pod + "/cpu.cfs_quota_us"), "150000");
+  EXPECT_EQ(read("/memory" + pod + "/memory.limit_in_bytes"), "1073741824");
+  EXPECT_EQ(read("/unified" + pod + "/cpu.weight"), "39");
+  EXPECT_EQ(read("/unified" + pod + "/cpu.max"), "150000 100000");
+  EXPECT_EQ(read("/unified" + pod + "/memory.max"), "1073741824");
+
+  for (const char* file : {"/cpu.max", "/cpu.weight"}) fs::remove(root_ + "/unified" + pod + file);
+  offer("/unified" + pod + "/cpu.max");
+  ASSERT_TRUE(cgroups_->SetLimits(slice, "a", {.cpu_shares = 2, .cpu_quota = -1}).ok()) << "cpu.weight is not there";
+  EXPECT_EQ(read("/unified" + pod + "/cpu.max"), "max 100000");
+}
+
+TEST_F(CgroupTree, CountsTheKillsOfBothVersions) {
+  ASSERT_TRUE(cgroups_->Create("", "a").ok());
+  EXPECT_EQ(cgroups_->OomKills("", "a"), 0U);
+  std::ofstream(root_ + "/memory/husk/husk-a/memory.oom_control") << "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n";
+  EXPECT_EQ(cgroups_->OomKills("", "a"), 2U);
+  std::ofstream(root_ + "/unified/husk/husk-a/memory.events") << "low 0\noom 1\noom_kill 1\n";
+  EXPECT_EQ(cgroups_->OomKills("", "a"), 3U);
+  EXPECT_EQ(cgroups_->OomKills("", "b"), 0U);
+  EXPECT_EQ(cgroups_->OomKills("", "../b"), 0U);
+}
+
 TEST_F(CgroupTree, RefusesPathsThatLeaveTheTree) {
   for (const char* bad : {"/a/../b", "..", "/..", "./a", "/a/."}) {
     EXPECT_TRUE(absl::IsInvalidArgument(cgroups_->Create(bad, "a").status())) << bad;

@@ -15,6 +15,8 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr std::int64_t kDefaultCpuPeriod = 100'000;  // microseconds, the kernel's own
+
 constexpr const char* kDefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 Status Unsupported(const char* field, const char* what) {
@@ -135,6 +137,7 @@ StatusOr<Json> Process(const ContainerConfig& container, const images::ImageRunC
               {"cwd", std::move(directory)},
               {"terminal", container.tty},
               {"capabilities", std::move(capabilities)},
+              {"oomScoreAdj", container.resources.oom_score_adjustment},
               {"noNewPrivileges", container.security.no_new_privileges}};
 }
 
@@ -155,23 +158,31 @@ Json Mounts(bool privileged) {
                       Mount("/sys/fs/cgroup", "cgroup", "cgroup", {"nosuid", "noexec", "nodev", "relatime", access})});
 }
 
-Json Resources(const LinuxResources& limits, bool privileged) {
+Json Limits(const LinuxResources& limits) {
   Json resources = Json::object();
-  // Everything is denied but the usual harmless devices, which crun adds itself: else root in the container could make
-  // a node for the pod's disks.
-  resources["devices"] = Json::array({{{"allow", privileged}, {"access", "rwm"}}});
   Json cpu = Json::object();
   if (limits.cpu_shares > 0) cpu["shares"] = limits.cpu_shares;
   if (limits.cpu_quota != 0) cpu["quota"] = limits.cpu_quota;
-  if (limits.cpu_period > 0) cpu["period"] = limits.cpu_period;
+  // crun lifts a quota only together with a period.
+  if (limits.cpu_period > 0 || limits.cpu_quota != 0) {
+    cpu["period"] = limits.cpu_period > 0 ? limits.cpu_period : kDefaultCpuPeriod;
+  }
   if (!limits.cpuset_cpus.empty()) cpu["cpus"] = limits.cpuset_cpus;
   if (!limits.cpuset_mems.empty()) cpu["mems"] = limits.cpuset_mems;
   if (!cpu.empty()) resources["cpu"] = std::move(cpu);
   Json memory = Json::object();
   if (limits.memory_limit_bytes > 0) memory["limit"] = limits.memory_limit_bytes;
-  if (limits.memory_swap_limit_bytes > 0) memory["swap"] = limits.memory_swap_limit_bytes;
+  if (limits.memory_swap_limit_bytes != 0) memory["swap"] = limits.memory_swap_limit_bytes;
   if (!memory.empty()) resources["memory"] = std::move(memory);
   if (!limits.unified.empty()) resources["unified"] = limits.unified;
+  return resources;
+}
+
+Json Resources(const LinuxResources& limits, bool privileged) {
+  Json resources = Limits(limits);
+  // Everything is denied but the usual harmless devices, which crun adds itself: else root in the container could make
+  // a node for the pod's disks.
+  resources["devices"] = Json::array({{{"allow", privileged}, {"access", "rwm"}}});
   return resources;
 }
 
@@ -212,6 +223,10 @@ StatusOr<std::string> MakeOciConfig(const PodConfig& pod, const std::string& con
                     {"linux", Linux(container_id, container)}};
   // Everything that could be no UTF-8 was checked above, but for paths and cgroup values, which crun refuses by itself.
   return config.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string MakeOciResources(const LinuxResources& resources) {
+  return Limits(resources).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 }  // namespace husk::sandbox

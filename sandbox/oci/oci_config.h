@@ -21,6 +21,9 @@ namespace husk::sandbox {
 StatusOr<std::string> MakeOciConfig(const PodConfig& pod, const std::string& container_id,
                                     const ContainerConfig& container, const images::ImageRunConfig& image);
 
+// linux.resources alone, without devices: what a change of a container's limits sends to the guest.
+std::string MakeOciResources(const LinuxResources& resources);
+
 }  // namespace husk::sandbox
 
 #endif  // HUSK_SANDBOX_OCI_OCI_CONFIG_H_

@@ -152,6 +152,17 @@ TEST_F(OciConfigTest, LimitsGoToTheGuestsCgroup) {
   EXPECT_EQ(config["linux"]["resources"]["cpu"], Json({{"shares", 512}, {"quota", 50000}, {"period", 100000}}));
   EXPECT_EQ(config["linux"]["resources"]["memory"], Json({{"limit", 1 << 26}}));
   EXPECT_EQ(config["linux"]["resources"]["unified"], Json({{"memory.high", "1000"}}));
+  EXPECT_EQ(config["process"]["oomScoreAdj"], 0);
+}
+
+TEST_F(OciConfigTest, AChangeOfLimitsNamesNoDevices) {
+  const LinuxResources limits{.cpu_quota = -1, .oom_score_adjustment = 7, .memory_swap_limit_bytes = -1};
+  // crun lifts a quota only together with a period.
+  EXPECT_EQ(Json::parse(MakeOciResources(limits)),
+            Json::parse(R"({"cpu":{"quota":-1,"period":100000},"memory":{"swap":-1}})"));
+  EXPECT_EQ(MakeOciResources({}), "{}");
+  container_.resources = limits;
+  EXPECT_EQ(Config()["process"]["oomScoreAdj"], 7);
 }
 
 }  // namespace

@@ -162,6 +162,12 @@ Status Store::SetPodNetwork(const std::string& id, const NetworkResult& network)
   return Change(*database_, update.Text(ToJson(network)).Text(id), "pod", id);
 }
 
+Status Store::SetPodConfig(const std::string& id, const PodConfig& config) {
+  const MutexLock lock(mutex_);
+  HUSK_ASSIGN_OR_RETURN(Statement update, database_->Prepare("UPDATE pods SET config = ? WHERE id = ?"));
+  return Change(*database_, update.Text(ToJson(config)).Text(id), "pod", id);
+}
+
 Status Store::SetPodReady(const std::string& id, const std::string& guest_boot_id) {
   const MutexLock lock(mutex_);
   HUSK_ASSIGN_OR_RETURN(Statement update,
@@ -210,6 +216,12 @@ Status Store::AddContainer(const ContainerRecord& container) {
   insert.Integer(Signed(checkpoint.device)).Integer(Signed(checkpoint.inode)).Integer(Signed(checkpoint.size));
   insert.Integer(Signed(checkpoint.stdout_offset)).Integer(Signed(checkpoint.stderr_offset));
   return Annotate(insert.Run(), absl::StrCat("store container ", status.id));
+}
+
+Status Store::SetContainerConfig(const std::string& id, const ContainerConfig& config) {
+  const MutexLock lock(mutex_);
+  HUSK_ASSIGN_OR_RETURN(Statement update, database_->Prepare("UPDATE containers SET config = ? WHERE id = ?"));
+  return Change(*database_, update.Text(ToJson(config)).Text(id), "container", id);
 }
 
 Status Store::SetContainerCreated(const std::string& id, std::uint32_t lun) {

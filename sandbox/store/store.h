@@ -64,6 +64,7 @@ class Store {
   // RESOURCE_EXHAUSTED if there is none.
   StatusOr<uid_t> AddPod(const PodRecord& pod, uid_t first_user, std::uint32_t user_count);
   Status SetPodNetwork(const std::string& id, const NetworkResult& network);
+  Status SetPodConfig(const std::string& id, const PodConfig& config);
   Status SetPodReady(const std::string& id, const std::string& guest_boot_id);
   // Phases go forward only: one that is being removed stays so while its stop is recorded.
   Status SetPodPhase(const std::string& id, PodPhase phase);
@@ -72,6 +73,7 @@ class Store {
   StatusOr<std::vector<PodRecord>> Pods();
 
   Status AddContainer(const ContainerRecord& container);
+  Status SetContainerConfig(const std::string& id, const ContainerConfig& config);
   Status SetContainerCreated(const std::string& id, std::uint32_t lun);
   Status SetContainerStarted(const std::string& id, std::int64_t started_at);
   // Takes times, exit code, reason and message of `status`. The phase goes forward only, here too.

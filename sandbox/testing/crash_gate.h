@@ -93,6 +93,12 @@ class GatedCgroups final : public HostCgroups {
   StatusOr<std::vector<std::string>> Create(const std::string& parent, const std::string& pod_id) override {
     return gate_.CallFor([&] { return inner_.Create(parent, pod_id); });
   }
+  Status SetLimits(const std::string& parent, const std::string& pod_id, const HostLimits& limits) override {
+    return gate_.Call([&] { return inner_.SetLimits(parent, pod_id, limits); });
+  }
+  std::uint64_t OomKills(const std::string& parent, const std::string& pod_id) override {
+    return inner_.OomKills(parent, pod_id);
+  }
   Status Remove(const Context& context, const std::string& parent, const std::string& pod_id) override {
     return gate_.Call([&] { return inner_.Remove(context, parent, pod_id); });
   }
@@ -200,6 +206,9 @@ class GatedAgentClient final : public agent::AgentClient {
   }
   Status RemoveContainer(const Context& context, const agent::v1::RemoveContainerRequest& request) override {
     return gate_.Call([&] { return inner_->RemoveContainer(context, request); });
+  }
+  Status UpdateResources(const Context& context, const agent::v1::UpdateResourcesRequest& request) override {
+    return gate_.Call([&] { return inner_->UpdateResources(context, request); });
   }
   StatusOr<agent::v1::ListProcessesResponse> ListProcesses(const Context& context) override {
     return gate_.CallFor([&] { return inner_->ListProcesses(context); });

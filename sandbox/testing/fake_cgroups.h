@@ -2,6 +2,8 @@
 #ifndef HUSK_SANDBOX_TESTING_FAKE_CGROUPS_H_
 #define HUSK_SANDBOX_TESTING_FAKE_CGROUPS_H_
 
+#include <cstdint>
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -34,6 +36,23 @@ class FakeCgroups final : public HostCgroups {
     paths_.insert(parent + "/" + pod_id);
     return std::vector<std::string>{"/fake/cgroup/" + pod_id + "/cgroup.procs"};
   }
+  Status SetLimits(const std::string& /*parent*/, const std::string& pod_id, const HostLimits& limits) override {
+    const MutexLock lock(mutex_);
+    limits_[pod_id] = limits;
+    return absl::OkStatus();
+  }
+  std::uint64_t OomKills(const std::string& /*parent*/, const std::string& pod_id) override {
+    const MutexLock lock(mutex_);
+    return oom_kills_[pod_id];
+  }
+  [[nodiscard]] HostLimits limits(const std::string& pod_id) {
+    const MutexLock lock(mutex_);
+    return limits_[pod_id];
+  }
+  void SetOomKills(const std::string& pod_id, std::uint64_t count) {
+    const MutexLock lock(mutex_);
+    oom_kills_[pod_id] = count;
+  }
   Status Remove(const Context& context, const std::string& parent, const std::string& pod_id) override {
     HUSK_RETURN_IF_ERROR(context.Check());
     const MutexLock lock(mutex_);
@@ -45,6 +64,8 @@ class FakeCgroups final : public HostCgroups {
  private:
   Mutex mutex_;
   std::set<std::string> paths_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, HostLimits> limits_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::uint64_t> oom_kills_ ABSL_GUARDED_BY(mutex_);
   Status create_failure_ ABSL_GUARDED_BY(mutex_);
   Status remove_failure_ ABSL_GUARDED_BY(mutex_);
 };

@@ -1,0 +1,33 @@
+// The linux.resources of an OCI configuration, where the guest decides: which CPUs and memory nodes there are, and what
+// a change makes of a configuration.
+#ifndef HUSK_AGENT_GUEST_RESOURCES_H_
+#define HUSK_AGENT_GUEST_RESOURCES_H_
+
+#include <string>
+#include <string_view>
+
+#include "agent/common/status.h"
+
+namespace husk::agent {
+
+// As the kernel lists them: "0-3,5".
+struct GuestTopology {
+  std::string cpus;
+  std::string memory_nodes;
+};
+
+// Of this machine as it is now.
+GuestTopology ReadTopology();
+
+// cpu.cpus without those that name a CPU the guest does not have, and cpu.mems likewise: they are the node's numbers,
+// by which the guest cannot be divided. What is no list stays, for the kernel to refuse. INVALID_ARGUMENT if it is no
+// JSON object.
+StatusOr<std::string> FitResources(std::string_view resources_json, const GuestTopology& topology);
+// The same for the linux.resources of a configuration.
+StatusOr<std::string> FitConfig(std::string_view config_json, const GuestTopology& topology);
+// The configuration, changed by what the resources name.
+StatusOr<std::string> MergeResources(std::string_view config_json, std::string_view resources_json);
+
+}  // namespace husk::agent
+
+#endif  // HUSK_AGENT_GUEST_RESOURCES_H_

@@ -1,0 +1,21 @@
+// What verbose status tells beside the CRI's own fields.
+#ifndef HUSK_SANDBOX_INFORMATION_H_
+#define HUSK_SANDBOX_INFORMATION_H_
+
+#include <string>
+
+#include "sandbox/pod.h"
+#include "sandbox/types.h"
+
+namespace husk::sandbox {
+
+// Values are JSON. No registry credentials are in them, as no pod or container has any; environment values are.
+
+// vm, disks, cniResult, config.
+StringMap PodInformation(const Pod& pod, const std::string& scratch_path);
+// info: pid in the guest, sandbox, image, disk, runtimeSpec (as sent to the guest, which completes it).
+StringMap ContainerInformation(const Pod& pod, const ContainerStatus& status);
+
+}  // namespace husk::sandbox
+
+#endif  // HUSK_SANDBOX_INFORMATION_H_
