@@ -9,6 +9,7 @@ import pytest
 from harness.daemon import eventually
 from harness.kubelet_files import WATCH, PodDirectory, mount, run_to_its_end, tmpfs
 
+
 @pytest.fixture(scope="module")
 def pod(huskd, image):
     pod = huskd.run_pod("volumes")
@@ -35,7 +36,7 @@ def test_a_config_map_is_swapped_whole(pod, files, image, huskd):
     for generation in range(1, 21):
         files.write(volume, {"a": b"%d" % generation, "b": b"%d" % generation})
         watcher.wait_for_log(f"saw {generation}\n")
-    # Two at once, of which the guest may see only the second.
+    # Many at once, of which the guest may see only the last.
     for generation in range(21, 41):
         files.write(volume, {"a": b"%d" % generation, "b": b"%d" % generation})
     watcher.wait_for_log("saw 40\n")

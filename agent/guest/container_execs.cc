@@ -44,7 +44,7 @@ void Containers::Exec(const v1::ExecRequest& request, const Done<v1::ExecRespons
   const std::string& exec_id = request.exec_id();
   Container* const container = FindContainer(container_id);
   if (container == nullptr || container->creating) {
-    return done(absl::NotFoundError(absl::StrCat("no container ", container_id)));
+    return done(UnknownContainer(container_id));
   }
   const auto answer = [this, container_id, exec_id, done](const Status& status) {
     if (!status.ok()) return done(status);

@@ -2,7 +2,6 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "agent/guest/containers.h"
 #include "agent/guest/files.h"
 #include "agent/guest/resources.h"
@@ -14,7 +13,7 @@ void Containers::UpdateResources(const v1::UpdateResourcesRequest& request,
   const std::string& id = request.container_id();
   Container* const container = FindContainer(id);
   if (container == nullptr || container->creating) {
-    return done(absl::NotFoundError(absl::StrCat("no container ", absl::string_view(id.data(), id.size()))));
+    return done(UnknownContainer(id));
   }
   if (container->process.starting) {
     container->process.start_waiters.Add([this, request, done](const Status&) { UpdateResources(request, done); });

@@ -17,11 +17,11 @@ namespace {
 
 constexpr auto kRemovalPatience = std::chrono::seconds(60);
 
+}  // namespace
+
 Status UnknownContainer(const std::string& id) {
   return absl::NotFoundError(absl::StrCat("no container ", id));
 }
-
-}  // namespace
 
 std::int64_t NowNanoseconds() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())

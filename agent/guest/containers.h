@@ -113,6 +113,8 @@ class Containers {
 
 // Shared by the two kinds of process: what follows the end of the start, and of the process. Nanoseconds since 1970.
 std::int64_t NowNanoseconds();
+// NOT_FOUND.
+Status UnknownContainer(const std::string& id);
 void MarkStarted(Process& process, pid_t pid);
 void MarkFailed(Process& process, const Status& why);
 void MarkExited(Process& process, int exit_code, OutOfMemory out_of_memory);

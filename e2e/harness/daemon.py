@@ -212,8 +212,8 @@ class Huskd:
 
     def vm_processes(self):
         """Pids of this instance's QEMUs, by their users (a confined QEMU has no path of ours in its command line), of its
-        file servers, by their cgroup, and of what else has its directories there, such as a launcher. Not those that have ended: a QEMU whose huskd was
-        killed is init's to reap."""
+        file servers, by their cgroup, and of what else has its directories there, such as a launcher. Not those that have
+        ended: a QEMU whose huskd was killed is init's to reap."""
         marks = (str(self.state), str(self.root))
 
         def is_ours(pid):
