@@ -43,6 +43,7 @@ struct SharedDirectory {
   UniqueFd directory;                     // what is mounted below it at the time of the call is shared too
   std::string path;                       // where it was found; for messages alone
   bool read_only = false;                 // kept by the host, whatever the guest does
+  bool immediate = false;                 // the guest asks for each name anew: what changes on the host shows at once
   std::vector<std::string> cgroup_procs;  // of cgroups that its file server shall be in, as VmConfig's
 };
 
