@@ -78,6 +78,8 @@ struct RuntimeOptions {
   std::uint32_t concurrent_boots = 0;
   std::uint64_t scratch_bytes = std::uint64_t{8} << 30;  // sparse
   std::string cgroup_root = "/husk";                     // for pods without cgroup_parent
+  // Where specifications of CDI devices are looked for; of two that define a device the one in the later directory.
+  std::vector<std::string> cdi_directories = {"/etc/cdi", "/var/run/cdi"};
 };
 
 // Those borrowed must outlive the runtime.

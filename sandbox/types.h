@@ -104,10 +104,27 @@ struct SecurityContext {
   std::optional<std::vector<std::string>> readonly_paths;  // absent: the defaults
 };
 
+enum class MountPropagation { kPrivate, kHostToContainer, kBidirectional };
+
 struct ContainerMount {
   std::string container_path;
   std::string host_path;
   bool read_only = false;
+  MountPropagation propagation = MountPropagation::kPrivate;
+  std::vector<std::string> flags;  // "nosuid", "nodev", "noexec"
+  std::string image;               // a reference or id: the mount is of this image, and there is no host_path
+  std::string image_sub_path;      // a directory of it; empty: all of it
+  bool of_device = false;          // a CDI device brought it: no mount of the caller's
+};
+
+struct ContainerDevice {
+  std::string container_path;
+  std::string host_path;
+  std::string permissions = "rwm";  // some of "r", "w", "m"
+  // Of the node in the container; absent: the host's.
+  std::optional<std::uint32_t> mode;  // permission bits
+  std::optional<std::uint32_t> uid;
+  std::optional<std::uint32_t> gid;
 };
 
 struct ContainerConfig {
@@ -120,6 +137,8 @@ struct ContainerConfig {
   std::string working_directory;
   std::vector<std::pair<std::string, std::string>> environment;  // bytes, in order
   std::vector<ContainerMount> mounts;
+  std::vector<ContainerDevice> devices;
+  std::vector<std::string> cdi_devices;  // "vendor.com/class=device"; what they bring is in the other fields once made
   StringMap labels;
   StringMap annotations;
   std::string log_path;  // below the pod's log_directory

@@ -138,6 +138,21 @@ void Fields(Visit visit, T& value) {
   visit("container_path", value.container_path);
   visit("host_path", value.host_path);
   visit("read_only", value.read_only);
+  visit("propagation", value.propagation);
+  visit("flags", value.flags);
+  visit("image", value.image);
+  visit("image_sub_path", value.image_sub_path);
+  visit("of_device", value.of_device);
+}
+
+template <typename Visit, Holds<ContainerDevice> T>
+void Fields(Visit visit, T& value) {
+  visit("container_path", value.container_path);
+  visit("host_path", value.host_path);
+  visit("permissions", value.permissions);
+  visit("mode", value.mode);
+  visit("uid", value.uid);
+  visit("gid", value.gid);
 }
 
 template <typename Visit, Holds<ContainerConfig> T>
@@ -151,6 +166,8 @@ void Fields(Visit visit, T& value) {
   visit("working_directory", value.working_directory);
   visit("environment", value.environment);
   visit("mounts", value.mounts);
+  visit("devices", value.devices);
+  visit("cdi_devices", value.cdi_devices);
   visit("labels", value.labels);
   visit("annotations", value.annotations);
   visit("log_path", value.log_path);
