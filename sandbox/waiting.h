@@ -18,7 +18,8 @@ namespace husk::sandbox {
 // Waits until `reached` returns true (OK) or the context ends (its error). `reached` is called with the mutex held,
 // again after each notification of `changed`, and may change what the mutex guards. Call without the mutex.
 template <typename Predicate>
-Status WaitFor(const Context& context, Mutex& mutex, ConditionVariable& changed, Predicate reached) {
+Status WaitFor(const Context& context, Mutex& mutex, ConditionVariable& changed,
+               Predicate reached) ABSL_NO_THREAD_SAFETY_ANALYSIS {  // The predicate names the mutex in its own words.
   struct Wake {
     Mutex* mutex;
     ConditionVariable* changed;
@@ -69,7 +70,8 @@ class TurnLock {
       ticket = next_ticket_++;
       queue_.push_back(ticket);
     }
-    const Status status = WaitFor(context, mutex_, changed_, [&] { return queue_.front() == ticket; });
+    const Status status = WaitFor(context, mutex_, changed_,
+                                  [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return queue_.front() == ticket; });
     if (status.ok()) return Turn(this);
     const MutexLock lock(mutex_);
     queue_.erase(std::find(queue_.begin(), queue_.end(), ticket));
