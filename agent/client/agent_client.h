@@ -46,6 +46,8 @@ class AgentClient {
   virtual StatusOr<v1::WriteStdinResponse> WriteStdin(const Context& context, const v1::WriteStdinRequest& request) = 0;
   virtual Status ResizeTerminal(const Context& context, const v1::ResizeTerminalRequest& request) = 0;
 
+  virtual StatusOr<v1::StatsResponse> Stats(const Context& context) = 0;
+
   // Ends the channel: calls in flight and later ones fail with UNAVAILABLE. The guest is not told.
   virtual void Close() = 0;
 };

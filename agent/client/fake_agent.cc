@@ -186,6 +186,11 @@ void FakeGuest::WriteVolume(const std::string& volume_id, const std::string& pat
   state_->volumes[volume_id][path] = bytes;
 }
 
+void FakeGuest::SetStats(const v1::StatsResponse& stats) {
+  const MutexLock lock(state_->mutex);
+  state_->stats = stats;
+}
+
 bool FakeGuest::shut_down() const {
   const MutexLock lock(state_->mutex);
   return state_->shut_down;

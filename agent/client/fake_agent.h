@@ -101,6 +101,8 @@ class FakeGuest {
   // As a container would.
   void WriteVolume(const std::string& volume_id, const std::string& path, const std::string& bytes);
   [[nodiscard]] bool shut_down() const;
+  // What Stats answers from now on; nothing at first.
+  void SetStats(const v1::StatsResponse& stats);
 
  private:
   friend class FakeAgentClient;

@@ -304,4 +304,13 @@ Status FakeAgentClient::ResizeTerminal(const Context& context, const v1::ResizeT
   });
 }
 
+StatusOr<v1::StatsResponse> FakeAgentClient::Stats(const Context& context) {
+  v1::StatsResponse response;
+  HUSK_RETURN_IF_ERROR(Call(context, "Stats", [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    response = guest_.stats;
+    return absl::OkStatus();
+  }));
+  return response;
+}
+
 }  // namespace husk::agent

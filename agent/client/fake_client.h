@@ -35,6 +35,7 @@ class FakeAgentClient : public AgentClient {
   StatusOr<v1::PollResponse> Poll(const Context& context, const v1::PollRequest& request) override;
   StatusOr<v1::WriteStdinResponse> WriteStdin(const Context& context, const v1::WriteStdinRequest& request) override;
   Status ResizeTerminal(const Context& context, const v1::ResizeTerminalRequest& request) override;
+  StatusOr<v1::StatsResponse> Stats(const Context& context) override;
   void Close() override { closed_.request_stop(); }
 
  private:

@@ -190,6 +190,7 @@ struct FakeGuest::State {
   std::map<std::string, v1::ContainerSpec> containers ABSL_GUARDED_BY(mutex);
   std::map<FakeProcessKey, FakeProcess> processes ABSL_GUARDED_BY(mutex);
   std::map<std::string, std::string> resources ABSL_GUARDED_BY(mutex);  // by container, as last updated
+  v1::StatsResponse stats ABSL_GUARDED_BY(mutex);
 };
 
 }  // namespace husk::agent

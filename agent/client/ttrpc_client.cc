@@ -111,6 +111,9 @@ class TtrpcClient : public AgentClient {
   Status ResizeTerminal(const Context& context, const v1::ResizeTerminalRequest& request) override {
     return Call<v1::ResizeTerminalResponse>(context, "ResizeTerminal", request).status();
   }
+  StatusOr<v1::StatsResponse> Stats(const Context& context) override {
+    return Call<v1::StatsResponse>(context, "Stats", v1::StatsRequest());
+  }
   void Close() override { channel_->Close(); }
 
  private:

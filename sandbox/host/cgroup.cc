@@ -8,7 +8,9 @@
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <initializer_list>
 #include <iterator>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <utility>
@@ -220,6 +222,47 @@ std::uint64_t ReadOomKills(const std::string& path) {
   return 0;
 }
 
+// The number after the first of these names that a file of lines "name number" has.
+std::optional<std::uint64_t> Named(const StatusOr<std::string>& text, std::initializer_list<absl::string_view> names) {
+  if (!text.ok()) return std::nullopt;
+  for (const absl::string_view name : names) {
+    for (const absl::string_view line : absl::StrSplit(*text, '\n')) {
+      const std::pair<absl::string_view, absl::string_view> words = absl::StrSplit(line, absl::MaxSplits(' ', 1));
+      std::uint64_t number = 0;
+      if (words.first == name && absl::SimpleAtoi(words.second, &number)) return number;
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<std::uint64_t> Number(const std::string& path) {
+  const auto text = ReadText(path);
+  std::uint64_t number = 0;
+  if (!text.ok() || !absl::SimpleAtoi(*text, &number)) return std::nullopt;
+  return number;
+}
+
+// Where v1 and v2 are both mounted, one of them may count nothing.
+void KeepLarger(std::optional<std::uint64_t>& target, const std::optional<std::uint64_t>& value) {
+  if (value) target = std::max(target.value_or(0), *value);
+}
+
+void ReadUsage(const std::string& directory, bool unified, HostUsage& usage) {
+  if (unified) {
+    const auto microseconds = Named(ReadText(directory + "/cpu.stat"), {"usage_usec"});
+    if (microseconds) KeepLarger(usage.cpu_nanoseconds, *microseconds * 1000);
+  } else {
+    KeepLarger(usage.cpu_nanoseconds, Number(directory + "/cpuacct.usage"));
+  }
+  KeepLarger(usage.memory_bytes, Number(directory + (unified ? "/memory.current" : "/memory.usage_in_bytes")));
+  // v1's names with total_ include the cgroups below.
+  const auto memory = ReadText(directory + "/memory.stat");
+  KeepLarger(usage.inactive_file_bytes, Named(memory, {"total_inactive_file", "inactive_file"}));
+  KeepLarger(usage.anonymous_bytes, Named(memory, {"total_rss", "anon"}));
+  KeepLarger(usage.page_faults, Named(memory, {"total_pgfault", "pgfault"}));
+  KeepLarger(usage.major_page_faults, Named(memory, {"total_pgmajfault", "pgmajfault"}));
+}
+
 class Cgroups : public HostCgroups {
  public:
   Cgroups(std::string default_parent, std::string mount_table)
@@ -265,6 +308,17 @@ class Cgroups : public HostCgroups {
                                          hierarchy.unified ? "/memory.events" : "/memory.oom_control"));
     }
     return kills;
+  }
+
+  HostUsage Usage(const std::string& parent, const std::string& pod_id) override {
+    HostUsage usage;
+    const auto components = PodComponents(parent, pod_id);
+    const auto hierarchies = ReadHierarchies(mount_table_);
+    if (!components.ok() || !hierarchies.ok()) return usage;
+    for (const Hierarchy& hierarchy : *hierarchies) {
+      ReadUsage(absl::StrCat(hierarchy.mount_point, "/", absl::StrJoin(*components, "/")), hierarchy.unified, usage);
+    }
+    return usage;
   }
 
   Status Remove(const Context& context, const std::string& parent, const std::string& pod_id) override {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,16 @@ struct HostLimits {
   std::uint64_t cpu_period = 0;  // microseconds
 };
 
+// What the processes of a cgroup have used so far, or use now. Absent: the kernel does not tell.
+struct HostUsage {
+  std::optional<std::uint64_t> cpu_nanoseconds;
+  std::optional<std::uint64_t> memory_bytes;
+  std::optional<std::uint64_t> inactive_file_bytes;  // of memory_bytes
+  std::optional<std::uint64_t> anonymous_bytes;      // of memory_bytes
+  std::optional<std::uint64_t> page_faults;
+  std::optional<std::uint64_t> major_page_faults;
+};
+
 // Thread safe; keeps nothing in memory: everything follows from the two names.
 class HostCgroups {
  public:
@@ -34,6 +45,8 @@ class HostCgroups {
   virtual Status SetLimits(const std::string& parent, const std::string& pod_id, const HostLimits& limits) = 0;
   // How many processes in it the kernel has killed for lack of memory; 0 if it is not there.
   [[nodiscard]] virtual std::uint64_t OomKills(const std::string& parent, const std::string& pod_id) = 0;
+  // Empty if it is not there.
+  [[nodiscard]] virtual HostUsage Usage(const std::string& parent, const std::string& pod_id) = 0;
   // Removes what Create made: the pod's directory, and the default parent when it is empty, never a parent that the
   // caller named. Waits within the context while a dying process still holds it. OK if it is not there.
   virtual Status Remove(const Context& context, const std::string& parent, const std::string& pod_id) = 0;

@@ -137,6 +137,32 @@ TEST_F(CgroupTree, CountsTheKillsOfBothVersions) {
   EXPECT_EQ(cgroups_->OomKills("", "../b"), 0U);
 }
 
+TEST_F(CgroupTree, TellsUsageOfBothVersions) {
+  ASSERT_TRUE(cgroups_->Create("", "a").ok());
+  EXPECT_FALSE(cgroups_->Usage("", "a").cpu_nanoseconds.has_value());
+  std::ofstream(root_ + "/cpu/husk/husk-a/cpuacct.usage") << "5000\n";
+  std::ofstream(root_ + "/memory/husk/husk-a/memory.usage_in_bytes") << "4096\n";
+  std::ofstream(root_ + "/memory/husk/husk-a/memory.stat")
+      << "rss 1\ntotal_rss 2048\ninactive_file 1\ntotal_inactive_file 1024\ntotal_pgfault 7\ntotal_pgmajfault 3\n";
+  HostUsage usage = cgroups_->Usage("", "a");
+  EXPECT_EQ(usage.cpu_nanoseconds, 5000U);
+  EXPECT_EQ(usage.memory_bytes, 4096U);
+  EXPECT_EQ(usage.anonymous_bytes, 2048U);
+  EXPECT_EQ(usage.inactive_file_bytes, 1024U);
+  EXPECT_EQ(usage.page_faults, 7U);
+  EXPECT_EQ(usage.major_page_faults, 3U);
+  std::ofstream(root_ + "/unified/husk/husk-a/cpu.stat") << "usage_usec 8\nuser_usec 1\n";
+  std::ofstream(root_ + "/unified/husk/husk-a/memory.current") << "8192\n";
+  std::ofstream(root_ + "/unified/husk/husk-a/memory.stat") << "anon 4096\ninactive_file 2048\npgfault 9\n";
+  usage = cgroups_->Usage("", "a");
+  EXPECT_EQ(usage.cpu_nanoseconds, 8000U);
+  EXPECT_EQ(usage.memory_bytes, 8192U);
+  EXPECT_EQ(usage.anonymous_bytes, 4096U);
+  EXPECT_EQ(usage.inactive_file_bytes, 2048U);
+  EXPECT_EQ(usage.page_faults, 9U);
+  EXPECT_FALSE(cgroups_->Usage("", "b").memory_bytes.has_value());
+}
+
 TEST_F(CgroupTree, RefusesPathsThatLeaveTheTree) {
   for (const char* bad : {"/a/../b", "..", "/..", "./a", "/a/."}) {
     EXPECT_TRUE(absl::IsInvalidArgument(cgroups_->Create(bad, "a").status())) << bad;

@@ -99,6 +99,9 @@ class GatedCgroups final : public HostCgroups {
   std::uint64_t OomKills(const std::string& parent, const std::string& pod_id) override {
     return inner_.OomKills(parent, pod_id);
   }
+  HostUsage Usage(const std::string& parent, const std::string& pod_id) override {
+    return inner_.Usage(parent, pod_id);
+  }
   Status Remove(const Context& context, const std::string& parent, const std::string& pod_id) override {
     return gate_.Call([&] { return inner_.Remove(context, parent, pod_id); });
   }
@@ -235,6 +238,7 @@ class GatedAgentClient final : public agent::AgentClient {
   Status ResizeTerminal(const Context& context, const agent::v1::ResizeTerminalRequest& request) override {
     return inner_->ResizeTerminal(context, request);
   }
+  StatusOr<agent::v1::StatsResponse> Stats(const Context& context) override { return inner_->Stats(context); }
   void Close() override { inner_->Close(); }
 
  private:

@@ -53,6 +53,14 @@ class FakeCgroups final : public HostCgroups {
     const MutexLock lock(mutex_);
     oom_kills_[pod_id] = count;
   }
+  HostUsage Usage(const std::string& /*parent*/, const std::string& pod_id) override {
+    const MutexLock lock(mutex_);
+    return usage_[pod_id];
+  }
+  void SetUsage(const std::string& pod_id, const HostUsage& usage) {
+    const MutexLock lock(mutex_);
+    usage_[pod_id] = usage;
+  }
   Status Remove(const Context& context, const std::string& parent, const std::string& pod_id) override {
     HUSK_RETURN_IF_ERROR(context.Check());
     const MutexLock lock(mutex_);
@@ -66,6 +74,7 @@ class FakeCgroups final : public HostCgroups {
   std::set<std::string> paths_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, HostLimits> limits_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::uint64_t> oom_kills_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, HostUsage> usage_ ABSL_GUARDED_BY(mutex_);
   Status create_failure_ ABSL_GUARDED_BY(mutex_);
   Status remove_failure_ ABSL_GUARDED_BY(mutex_);
 };
