@@ -140,10 +140,16 @@ StatusOr<std::string> MakeContainer(Environment& environment, const Context& con
     remove.set_container_id(id);
     return client->RemoveContainer(undo, remove);
   });
-  HUSK_RETURN_IF_ERROR_DOING(client->CreateContainer(context, request), "create the container in the guest");
+  HUSK_ASSIGN_OR_RETURN_DOING(const auto created, client->CreateContainer(context, request),
+                              "create the container in the guest");
+  const ResolvedUser user{
+      .uid = created.uid(),
+      .gid = created.gid(),
+      .supplemental_gids = {created.supplemental_gids().begin(), created.supplemental_gids().end()}};
   FaultPoint("create_container.created_in_guest");
 
-  HUSK_RETURN_IF_ERROR(environment.store->SetContainerCreated(id, *lun));
+  HUSK_RETURN_IF_ERROR(environment.store->SetContainerCreated(id, *lun, user));
+  record.status.user = user;
   FaultPoint("create_container.created_recorded");
   pod.AddContainer(
       {.id = id, .stop_signal = record.stop_signal, .lun = lun, .lease = std::move(lease), .output = output},

@@ -89,6 +89,23 @@ struct UserSpec {
   std::optional<std::int64_t> gid;
   std::string username;
   std::vector<std::uint32_t> supplemental_gids;
+  // The groups that the image's /etc/group gives the user are left out (SupplementalGroupsPolicy Strict).
+  bool strict_supplemental_groups = false;
+};
+
+// Who a container's first process is, as the guest resolved it.
+struct ResolvedUser {
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::vector<std::uint32_t> supplemental_gids;
+};
+
+// Which system calls a container may make.
+enum class SeccompKind { kUnconfined, kRuntimeDefault, kLocalhost };
+
+struct SeccompProfile {
+  SeccompKind kind = SeccompKind::kUnconfined;
+  std::string path;  // kLocalhost: of the profile on the host
 };
 
 struct SecurityContext {
@@ -102,6 +119,7 @@ struct SecurityContext {
   bool no_new_privileges = false;
   std::optional<std::vector<std::string>> masked_paths;    // absent: the defaults
   std::optional<std::vector<std::string>> readonly_paths;  // absent: the defaults
+  SeccompProfile seccomp;
 };
 
 enum class MountPropagation { kPrivate, kHostToContainer, kBidirectional };
@@ -163,11 +181,12 @@ struct ContainerStatus {
   std::int32_t exit_code = 0;
   std::string reason;  // Completed, Error, OOMKilled, StartError, Unknown
   std::string message;
-  std::string image_id;         // "sha256:..."
-  std::string image_reference;  // the digest form
-  std::string log_path;         // absolute on the host; empty if there is none
-  std::uint32_t guest_pid = 0;  // of its first process, in the guest; 0: not known
-  StringMap information;        // for verbose status; values are JSON
+  std::string image_id;              // "sha256:..."
+  std::string image_reference;       // the digest form
+  std::string log_path;              // absolute on the host; empty if there is none
+  std::uint32_t guest_pid = 0;       // of its first process, in the guest; 0: not known
+  std::optional<ResolvedUser> user;  // absent until the guest has made it
+  StringMap information;             // for verbose status; values are JSON
 };
 
 struct PodFilter {

@@ -30,7 +30,8 @@ class AgentClient {
   virtual StatusOr<v1::ReadVolumeResponse> ReadVolume(const Context& context, const v1::ReadVolumeRequest& request) = 0;
   virtual Status RemoveVolume(const Context& context, const v1::RemoveVolumeRequest& request) = 0;
 
-  virtual Status CreateContainer(const Context& context, const v1::CreateContainerRequest& request) = 0;
+  virtual StatusOr<v1::CreateContainerResponse> CreateContainer(const Context& context,
+                                                                const v1::CreateContainerRequest& request) = 0;
   virtual StatusOr<v1::StartContainerResponse> StartContainer(const Context& context,
                                                               const v1::StartContainerRequest& request) = 0;
   virtual Status SignalContainer(const Context& context, const v1::SignalContainerRequest& request) = 0;

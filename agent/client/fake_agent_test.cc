@@ -16,7 +16,7 @@ class FakeAgentTest : public ::testing::Test {
   Status Create(const std::string& id) {
     v1::CreateContainerRequest request;
     request.mutable_spec()->set_id(id);
-    return client_->CreateContainer(context_, request);
+    return client_->CreateContainer(context_, request).status();
   }
   StatusOr<v1::StartContainerResponse> Start(const std::string& id) {
     v1::StartContainerRequest request;

@@ -89,8 +89,14 @@ Status FakeAgentClient::RemoveVolume(const Context& context, const v1::RemoveVol
   });
 }
 
-Status FakeAgentClient::CreateContainer(const Context& context, const v1::CreateContainerRequest& request) {
-  return Call(context, "CreateContainer", [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS -> Status {
+StatusOr<v1::CreateContainerResponse> FakeAgentClient::CreateContainer(const Context& context,
+                                                                       const v1::CreateContainerRequest& request) {
+  // The fake image has no users: numbers are taken as they are.
+  v1::CreateContainerResponse response;
+  response.set_uid(static_cast<std::uint32_t>(request.spec().user().uid()));
+  response.set_gid(static_cast<std::uint32_t>(request.spec().user().gid()));
+  *response.mutable_supplemental_gids() = request.spec().user().supplemental_gids();
+  HUSK_RETURN_IF_ERROR(Call(context, "CreateContainer", [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS -> Status {
     const v1::ContainerSpec& spec = request.spec();
     if (spec.id().empty()) return absl::InvalidArgumentError("the container has no id");
     if (!guest_.containers.emplace(spec.id(), spec).second) return absl::OkStatus();
@@ -98,7 +104,8 @@ Status FakeAgentClient::CreateContainer(const Context& context, const v1::Create
     status.set_container_id(spec.id());
     status.set_state(v1::CREATED);
     return absl::OkStatus();
-  });
+  }));
+  return response;
 }
 
 StatusOr<v1::StartContainerResponse> FakeAgentClient::StartContainer(const Context& context,

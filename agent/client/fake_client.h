@@ -22,7 +22,8 @@ class FakeAgentClient : public AgentClient {
   Status ChangeVolume(const Context& context, const v1::ChangeVolumeRequest& request) override;
   StatusOr<v1::ReadVolumeResponse> ReadVolume(const Context& context, const v1::ReadVolumeRequest& request) override;
   Status RemoveVolume(const Context& context, const v1::RemoveVolumeRequest& request) override;
-  Status CreateContainer(const Context& context, const v1::CreateContainerRequest& request) override;
+  StatusOr<v1::CreateContainerResponse> CreateContainer(const Context& context,
+                                                        const v1::CreateContainerRequest& request) override;
   StatusOr<v1::StartContainerResponse> StartContainer(const Context& context,
                                                       const v1::StartContainerRequest& request) override;
   Status SignalContainer(const Context& context, const v1::SignalContainerRequest& request) override;

@@ -74,8 +74,9 @@ class TtrpcClient : public AgentClient {
   Status RemoveVolume(const Context& context, const v1::RemoveVolumeRequest& request) override {
     return Call<v1::RemoveVolumeResponse>(context, "RemoveVolume", request).status();
   }
-  Status CreateContainer(const Context& context, const v1::CreateContainerRequest& request) override {
-    return Call<v1::CreateContainerResponse>(context, "CreateContainer", request).status();
+  StatusOr<v1::CreateContainerResponse> CreateContainer(const Context& context,
+                                                        const v1::CreateContainerRequest& request) override {
+    return Call<v1::CreateContainerResponse>(context, "CreateContainer", request);
   }
   StatusOr<v1::StartContainerResponse> StartContainer(const Context& context,
                                                       const v1::StartContainerRequest& request) override {

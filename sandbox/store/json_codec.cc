@@ -117,6 +117,20 @@ void Fields(Visit visit, T& value) {
   visit("gid", value.gid);
   visit("username", value.username);
   visit("supplemental_gids", value.supplemental_gids);
+  visit("strict_supplemental_groups", value.strict_supplemental_groups);
+}
+
+template <typename Visit, Holds<ResolvedUser> T>
+void Fields(Visit visit, T& value) {
+  visit("uid", value.uid);
+  visit("gid", value.gid);
+  visit("supplemental_gids", value.supplemental_gids);
+}
+
+template <typename Visit, Holds<SeccompProfile> T>
+void Fields(Visit visit, T& value) {
+  visit("kind", value.kind);
+  visit("path", value.path);
 }
 
 template <typename Visit, Holds<SecurityContext> T>
@@ -131,6 +145,7 @@ void Fields(Visit visit, T& value) {
   visit("no_new_privileges", value.no_new_privileges);
   visit("masked_paths", value.masked_paths);
   visit("readonly_paths", value.readonly_paths);
+  visit("seccomp", value.seccomp);
 }
 
 template <typename Visit, Holds<ContainerMount> T>
@@ -295,6 +310,9 @@ std::string ToJson(const PodConfig& config) {
 std::string ToJson(const ContainerConfig& config) {
   return Encode(config).dump();
 }
+std::string ToJson(const ResolvedUser& user) {
+  return Encode(user).dump();
+}
 std::string ToJson(const NetworkResult& network) {
   return Encode(network).dump();
 }
@@ -304,6 +322,9 @@ StatusOr<PodConfig> PodConfigFromJson(std::string_view text) {
 }
 StatusOr<ContainerConfig> ContainerConfigFromJson(std::string_view text) {
   return FromJson<ContainerConfig>(text, "container configuration");
+}
+StatusOr<ResolvedUser> ResolvedUserFromJson(std::string_view text) {
+  return FromJson<ResolvedUser>(text, "user");
 }
 StatusOr<NetworkResult> NetworkResultFromJson(std::string_view text) {
   return FromJson<NetworkResult>(text, "network result");

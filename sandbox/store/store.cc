@@ -49,6 +49,8 @@ const std::vector<std::string>& Migrations() {
       ) STRICT;
       CREATE INDEX containers_of_pod ON containers(pod_id);
       )sql",
+      // 1 -> 2. JSON; empty until the guest has resolved it.
+      "ALTER TABLE containers ADD COLUMN user TEXT NOT NULL DEFAULT ''",
   };
   return migrations;
 }
@@ -123,6 +125,9 @@ StatusOr<ContainerRecord> ReadContainer(const Statement& row) {
   container.checkpoint.size = Unsigned(row.ColumnInteger(column++));
   container.checkpoint.stdout_offset = Unsigned(row.ColumnInteger(column++));
   container.checkpoint.stderr_offset = Unsigned(row.ColumnInteger(column++));
+  if (const std::string user = row.ColumnText(column++); !user.empty()) {
+    HUSK_ASSIGN_OR_RETURN_DOING(status.user, ResolvedUserFromJson(user), absl::StrCat("container ", status.id));
+  }
   return container;
 }
 
@@ -205,7 +210,8 @@ Status Store::AddContainer(const ContainerRecord& container) {
   const MutexLock lock(mutex_);
   HUSK_ASSIGN_OR_RETURN(
       Statement insert,
-      database_->Prepare("INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+      database_->Prepare(
+          "INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
   const ContainerStatus& status = container.status;
   const LogCheckpoint& checkpoint = container.checkpoint;
   insert.Text(status.id).Text(status.pod_id).Integer(static_cast<int>(container.phase)).Text(ToJson(status.config));
@@ -215,6 +221,7 @@ Status Store::AddContainer(const ContainerRecord& container) {
   insert.Integer(container.lun ? std::int64_t{*container.lun} : -1);
   insert.Integer(Signed(checkpoint.device)).Integer(Signed(checkpoint.inode)).Integer(Signed(checkpoint.size));
   insert.Integer(Signed(checkpoint.stdout_offset)).Integer(Signed(checkpoint.stderr_offset));
+  insert.Text(status.user ? ToJson(*status.user) : "");
   return Annotate(insert.Run(), absl::StrCat("store container ", status.id));
 }
 
@@ -224,10 +231,11 @@ Status Store::SetContainerConfig(const std::string& id, const ContainerConfig& c
   return Change(*database_, update.Text(ToJson(config)).Text(id), "container", id);
 }
 
-Status Store::SetContainerCreated(const std::string& id, std::uint32_t lun) {
+Status Store::SetContainerCreated(const std::string& id, std::uint32_t lun, const ResolvedUser& user) {
   const MutexLock lock(mutex_);
-  HUSK_ASSIGN_OR_RETURN(Statement update, database_->Prepare("UPDATE containers SET phase = ?, lun = ? WHERE id = ?"));
-  update.Integer(static_cast<int>(ContainerPhase::kCreated)).Integer(lun).Text(id);
+  HUSK_ASSIGN_OR_RETURN(Statement update,
+                        database_->Prepare("UPDATE containers SET phase = ?, lun = ?, user = ? WHERE id = ?"));
+  update.Integer(static_cast<int>(ContainerPhase::kCreated)).Integer(lun).Text(ToJson(user)).Text(id);
   return Change(*database_, update, "container", id);
 }
 
@@ -279,7 +287,7 @@ StatusOr<std::vector<ContainerRecord>> Store::Containers() {
       Statement query,
       database_->Prepare("SELECT id, pod_id, phase, config, created_at, started_at, finished_at, exit_code, reason,"
                          " message, image_id, image_reference, log_path, stop_signal, lun, log_device, log_inode,"
-                         " log_size, stdout_offset, stderr_offset FROM containers ORDER BY rowid"));
+                         " log_size, stdout_offset, stderr_offset, user FROM containers ORDER BY rowid"));
   std::vector<ContainerRecord> containers;
   for (;;) {
     HUSK_ASSIGN_OR_RETURN(const bool row, query.Step());

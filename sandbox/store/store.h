@@ -74,7 +74,8 @@ class Store {
 
   Status AddContainer(const ContainerRecord& container);
   Status SetContainerConfig(const std::string& id, const ContainerConfig& config);
-  Status SetContainerCreated(const std::string& id, std::uint32_t lun);
+  // `user`: as the guest resolved it.
+  Status SetContainerCreated(const std::string& id, std::uint32_t lun, const ResolvedUser& user);
   Status SetContainerStarted(const std::string& id, std::int64_t started_at);
   // Takes times, exit code, reason and message of `status`. The phase goes forward only, here too.
   Status SetContainerExited(const ContainerStatus& status);

@@ -96,7 +96,7 @@ TEST_F(StoreTest, AContainersLifeSurvivesReopening) {
   ASSERT_TRUE(store_->AddPod(Pod("p"), 1000, 3).ok());
   ASSERT_TRUE(store_->AddContainer(Container("c", "p")).ok());
   EXPECT_FALSE(OnlyContainer().lun.has_value());
-  ASSERT_TRUE(store_->SetContainerCreated("c", 4).ok());
+  ASSERT_TRUE(store_->SetContainerCreated("c", 4, {.uid = 7, .gid = 8, .supplemental_gids = {9, 10}}).ok());
   ASSERT_TRUE(store_->SetContainerStarted("c", 77).ok());
   ASSERT_TRUE(
       store_->SetLogCheckpoint("c", {.device = 9, .inode = 8, .size = 7, .stdout_offset = 6, .stderr_offset = 5}).ok());
@@ -106,6 +106,10 @@ TEST_F(StoreTest, AContainersLifeSurvivesReopening) {
   EXPECT_EQ(container.lun, 4U);
   EXPECT_EQ(container.status.started_at, 77);
   EXPECT_EQ(container.stop_signal, "SIGINT");
+  ASSERT_TRUE(container.status.user.has_value());
+  EXPECT_EQ(container.status.user->uid, 7U);
+  EXPECT_EQ(container.status.user->gid, 8U);
+  EXPECT_EQ(container.status.user->supplemental_gids, (std::vector<std::uint32_t>{9, 10}));
   EXPECT_EQ(container.checkpoint.inode, 8U);
   EXPECT_EQ(container.checkpoint.stderr_offset, 5U);
   container.status.exit_code = 3;
