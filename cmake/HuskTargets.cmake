@@ -71,3 +71,12 @@ function(husk_add_unit_test name)
   set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 300
     ENVIRONMENT "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/cmake/thread_sanitizer.supp:halt_on_error=1:second_deadlock_stack=1;ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1;UBSAN_OPTIONS=print_stacktrace=1")
 endfunction()
+
+# husk_add_fuzz_target(NAME [MORE_SOURCES...] [PRIVATE dep...]): NAME.cc, one way in which untrusted bytes come in. Only with
+# HUSK_FUZZ. Seeds are in corpus/NAME beside it, words in NAME.dict; deploy/fuzz finds it and runs it.
+function(husk_add_fuzz_target name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "PRIVATE")
+  husk_add_executable(${name} SOURCES ${name}.cc ${arg_UNPARSED_ARGUMENTS}
+                      PRIVATE husk_common absl::strings ${arg_PRIVATE})
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+endfunction()
