@@ -73,7 +73,7 @@ class Making {
 
     for (const NetworkInterface& interface : result.interfaces) {
       // The tap goes with its descriptor.
-      HUSK_ASSIGN_OR_RETURN_DOING(UniqueFd tap, network->CreateTap(context_, pod_.id(), interface.name),
+      HUSK_ASSIGN_OR_RETURN_DOING(UniqueFd tap, network->CreateTap(context_, pod_.id(), interface),
                                   absl::StrCat("make the tap of ", interface.name));
       network_devices_.push_back({.tap = std::move(tap), .mac_address = interface.mac_address});
     }

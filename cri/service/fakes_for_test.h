@@ -163,7 +163,7 @@ class FakeNetwork : public sandbox::Network {
     return sandbox::NetworkResult();
   }
   StatusOr<UniqueFd> CreateTap(const Context& /*context*/, const std::string& /*pod_id*/,
-                               const std::string& /*interface_name*/) override {
+                               const sandbox::NetworkInterface& /*interface*/) override {
     return UniqueFd();
   }
   Status Detach(const Context& /*context*/, const sandbox::NetworkRequest& /*request*/) override {

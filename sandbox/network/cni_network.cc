@@ -69,11 +69,11 @@ class CniNetwork : public Network {
   }
 
   StatusOr<UniqueFd> CreateTap(const Context& context, const std::string& pod_id,
-                               const std::string& interface_name) override {
+                               const NetworkInterface& interface) override {
     HUSK_RETURN_IF_ERROR(CheckPodId(pod_id));
     HUSK_RETURN_IF_ERROR(context.Check());
-    auto tap = OpenTap(namespaces_.PathOf(pod_id), interface_name);
-    if (!tap.ok()) return Annotate(tap.status(), absl::StrCat("make a tap for ", interface_name));
+    auto tap = OpenTap(namespaces_.PathOf(pod_id), interface.name);
+    if (!tap.ok()) return Annotate(tap.status(), absl::StrCat("make a tap for ", interface.name));
     return tap;
   }
 

@@ -256,7 +256,7 @@ TEST_F(FakePlugins, AnInterfaceThatIsNotThereIsAnError) {
   const Status status = Attach().status();
   EXPECT_TRUE(absl::IsNotFound(status)) << status;
   EXPECT_THAT(status.message(), HasSubstr("eth0"));
-  EXPECT_TRUE(absl::IsNotFound(network_->CreateTap(Soon(), "pod1", "eth0").status()));
+  EXPECT_TRUE(absl::IsNotFound(network_->CreateTap(Soon(), "pod1", {.name = "eth0"}).status()));
 }
 
 TEST_F(FakePlugins, ReadyFollowsTheConfigurationAndTheInstalledPlugins) {
@@ -275,7 +275,7 @@ TEST_F(FakePlugins, IdsThatAreNoIdsNeverBecomePaths) {
   EXPECT_EQ(network_->NamespacePath("../x"), "");
   EXPECT_TRUE(absl::IsInvalidArgument(network_->CreateNamespace(Soon(), "../x")));
   EXPECT_TRUE(absl::IsInvalidArgument(network_->RemoveNamespace(Soon(), "a/b")));
-  EXPECT_TRUE(absl::IsInvalidArgument(network_->CreateTap(Soon(), "", "eth0").status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(network_->CreateTap(Soon(), "", {.name = "eth0"}).status()));
   request_.pod_id = "..";
   EXPECT_TRUE(absl::IsInvalidArgument(network_->Attach(Soon(), request_).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(network_->Detach(Soon(), request_)));

@@ -67,7 +67,7 @@ class FakeNetwork final : public Network {
   }
 
   StatusOr<UniqueFd> CreateTap(const Context& context, const std::string& pod_id,
-                               const std::string& /*interface_name*/) override {
+                               const NetworkInterface& /*interface*/) override {
     const MutexLock lock(mutex_);
     HUSK_RETURN_IF_ERROR(Check(context, "CreateTap"));
     if (!attached_.contains(pod_id)) return absl::FailedPreconditionError("the pod is not attached");

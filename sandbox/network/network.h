@@ -22,17 +22,35 @@ struct PortMapping {
   std::string host_ip;
 };
 
+// Of a pod, seen from it. 0: no limit.
+struct Bandwidth {
+  std::uint64_t ingress_bits_per_second = 0;
+  std::uint64_t egress_bits_per_second = 0;
+};
+
 struct NetworkRequest {
   std::string pod_id;  // CNI's container id
   std::string name;
   std::string kubernetes_namespace;
   std::string uid;
   std::vector<PortMapping> port_mappings;
+  Bandwidth bandwidth;
+  std::vector<std::string> dns_servers;
+  std::vector<std::string> dns_searches;
+  std::vector<std::string> dns_options;
 };
 
 struct NetworkRoute {
-  std::string destination;  // CIDR
-  std::string gateway;      // empty: on link
+  std::string destination;   // CIDR
+  std::string gateway;       // empty: on link
+  std::uint32_t metric = 0;  // 0: the kernel's default
+  std::string source;        // the address to prefer; empty: the kernel chooses
+};
+
+// A neighbour that nobody answers for: it stands in the table for good.
+struct NetworkNeighbour {
+  std::string address;
+  std::string mac_address;
 };
 
 struct NetworkInterface {
@@ -41,12 +59,16 @@ struct NetworkInterface {
   std::uint32_t mtu = 0;
   std::vector<std::string> addresses;  // CIDR, IPv4 before IPv6
   std::vector<NetworkRoute> routes;
+  std::vector<NetworkNeighbour> neighbours;
 };
 
 struct NetworkResult {
-  std::vector<NetworkInterface> interfaces;
-  std::vector<std::string> dns_servers;  // CNI's, rarely any
-  std::string cni_result_json;           // for verbose status
+  std::vector<NetworkInterface> interfaces;  // the one that the pod is known by first
+  // CNI's, rarely any.
+  std::vector<std::string> dns_servers;
+  std::vector<std::string> dns_searches;
+  std::vector<std::string> dns_options;
+  std::string cni_result_json;  // for verbose status
 };
 
 // Thread safe; calls for different pods do not wait for each other (CNI plugins may). A step's effect is found again by
@@ -64,10 +86,11 @@ class Network {
   virtual Status CreateNamespace(const Context& context, const std::string& pod_id) = 0;
   // CNI ADD. On failure CNI DEL has been tried.
   virtual StatusOr<NetworkResult> Attach(const Context& context, const NetworkRequest& request) = 0;
-  // A tap in the namespace with tc redirects to and from `interface_name`, and its MTU; the tap's descriptor, which
-  // keeps it alive (with vnet headers, non-blocking). The guest's device takes over the interface's MAC address.
+  // A tap in the namespace with tc redirects to and from the interface (one of Attach's), and its MTU; the tap's
+  // descriptor, which keeps it alive (with vnet headers, non-blocking). The guest's device takes over the interface's
+  // MAC address; what it sends with another one, or from addresses that are not the interface's, is dropped.
   virtual StatusOr<UniqueFd> CreateTap(const Context& context, const std::string& pod_id,
-                                       const std::string& interface_name) = 0;
+                                       const NetworkInterface& interface) = 0;
   // CNI DEL, idempotent. OK if nothing was attached.
   virtual Status Detach(const Context& context, const NetworkRequest& request) = 0;
   virtual Status RemoveNamespace(const Context& context, const std::string& pod_id) = 0;
@@ -83,6 +106,8 @@ struct CniOptions {
   // Used while configuration_directory has no configuration: Husk's own bridge. Empty bridge name: none.
   std::string default_bridge = "husk0";
   std::string default_subnet = "10.88.0.0/16";
+  // Frames that a guest sends with the MAC or IP address of somebody else are dropped.
+  bool filter_sources = true;
 };
 
 StatusOr<std::unique_ptr<Network>> NewCniNetwork(const CniOptions& options);

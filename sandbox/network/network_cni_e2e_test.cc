@@ -249,7 +249,7 @@ TEST_F(CniE2e, AGuestOnTheDefaultBridgeIsReachedAndAloneAnswers) {
   EXPECT_EQ(interface.routes[0].gateway, prefix + ".1");
 
   {
-    auto tap = network_->CreateTap(Soon(), "pod-a", "eth0");
+    auto tap = network_->CreateTap(Soon(), "pod-a", interface);
     ASSERT_TRUE(tap.ok()) << tap.status();
     const Guest guest(tap->get(), interface.addresses[0], interface.mac_address);
     EXPECT_TRUE(Echoes(interface.addresses[0], 40));
@@ -264,7 +264,7 @@ TEST_F(CniE2e, AGuestOnTheDefaultBridgeIsReachedAndAloneAnswers) {
   EXPECT_FALSE(absl::StrContains(neighbours->standard_output, "lladdr")) << neighbours->standard_output;
 
   // A second tap, as after a restart, takes the place of the first.
-  auto again = network_->CreateTap(Soon(), "pod-a", "eth0");
+  auto again = network_->CreateTap(Soon(), "pod-a", interface);
   ASSERT_TRUE(again.ok()) << again.status();
   const Guest guest(again->get(), interface.addresses[0], interface.mac_address);
   EXPECT_TRUE(Echoes(interface.addresses[0], 40));

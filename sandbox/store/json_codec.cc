@@ -33,6 +33,14 @@ template <typename Visit, Holds<NetworkRoute> T>
 void Fields(Visit visit, T& value) {
   visit("destination", value.destination);
   visit("gateway", value.gateway);
+  visit("metric", value.metric);
+  visit("source", value.source);
+}
+
+template <typename Visit, Holds<NetworkNeighbour> T>
+void Fields(Visit visit, T& value) {
+  visit("address", value.address);
+  visit("mac_address", value.mac_address);
 }
 
 template <typename Visit, Holds<NetworkInterface> T>
@@ -42,12 +50,15 @@ void Fields(Visit visit, T& value) {
   visit("mtu", value.mtu);
   visit("addresses", value.addresses);
   visit("routes", value.routes);
+  visit("neighbours", value.neighbours);
 }
 
 template <typename Visit, Holds<NetworkResult> T>
 void Fields(Visit visit, T& value) {
   visit("interfaces", value.interfaces);
   visit("dns_servers", value.dns_servers);
+  visit("dns_searches", value.dns_searches);
+  visit("dns_options", value.dns_options);
   visit("cni_result_json", value.cni_result_json);
 }
 

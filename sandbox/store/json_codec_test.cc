@@ -58,16 +58,20 @@ TEST(JsonCodecTest, AbsentAndEmptyAreNotTheSame) {
 
 TEST(JsonCodecTest, ANetworkComesBack) {
   NetworkResult network;
-  network.interfaces = {{.name = "eth0",
-                         .mac_address = "02:00:00:00:00:01",
-                         .mtu = 1500,
-                         .addresses = {"10.88.0.2/16", "fd00::2/64"},
-                         .routes = {{.destination = "0.0.0.0/0", .gateway = "10.88.0.1"}}}};
+  network.interfaces = {
+      {.name = "eth0",
+       .mac_address = "02:00:00:00:00:01",
+       .mtu = 1500,
+       .addresses = {"10.88.0.2/16", "fd00::2/64"},
+       .routes = {{.destination = "0.0.0.0/0", .gateway = "10.88.0.1", .metric = 7, .source = "10.88.0.2"}},
+       .neighbours = {{.address = "10.88.0.1", .mac_address = "02:00:00:00:00:02"}}}};
   network.cni_result_json = "{\"cniVersion\":\"1.0.0\"}";
   const auto back = NetworkResultFromJson(ToJson(network));
   ASSERT_TRUE(back.ok()) << back.status();
   EXPECT_EQ(ToJson(*back), ToJson(network));
   EXPECT_EQ(back->interfaces.at(0).routes.at(0).gateway, "10.88.0.1");
+  EXPECT_EQ(back->interfaces.at(0).routes.at(0).metric, 7U);
+  EXPECT_EQ(back->interfaces.at(0).neighbours.at(0).mac_address, "02:00:00:00:00:02");
 }
 
 TEST(JsonCodecTest, UnknownAndMissingFieldsAreFine) {

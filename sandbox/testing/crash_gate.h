@@ -71,8 +71,9 @@ class GatedNetwork final : public Network {
   StatusOr<NetworkResult> Attach(const Context& context, const NetworkRequest& request) override {
     return gate_.CallFor([&] { return inner_.Attach(context, request); });
   }
-  StatusOr<UniqueFd> CreateTap(const Context& context, const std::string& pod_id, const std::string& name) override {
-    return gate_.CallFor([&] { return inner_.CreateTap(context, pod_id, name); });
+  StatusOr<UniqueFd> CreateTap(const Context& context, const std::string& pod_id,
+                               const NetworkInterface& interface) override {
+    return gate_.CallFor([&] { return inner_.CreateTap(context, pod_id, interface); });
   }
   Status Detach(const Context& context, const NetworkRequest& request) override {
     return gate_.Call([&] { return inner_.Detach(context, request); });
