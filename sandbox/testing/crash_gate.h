@@ -198,8 +198,9 @@ class GatedAgentClient final : public agent::AgentClient {
   Status RemoveVolume(const Context& context, const agent::v1::RemoveVolumeRequest& request) override {
     return gate_.Call([&] { return inner_->RemoveVolume(context, request); });
   }
-  Status CreateContainer(const Context& context, const agent::v1::CreateContainerRequest& request) override {
-    return gate_.Call([&] { return inner_->CreateContainer(context, request); });
+  StatusOr<agent::v1::CreateContainerResponse> CreateContainer(
+      const Context& context, const agent::v1::CreateContainerRequest& request) override {
+    return gate_.CallFor([&] { return inner_->CreateContainer(context, request); });
   }
   StatusOr<agent::v1::StartContainerResponse> StartContainer(const Context& context,
                                                              const agent::v1::StartContainerRequest& request) override {
