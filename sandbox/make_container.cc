@@ -8,6 +8,7 @@
 #include "sandbox/id.h"
 #include "sandbox/logging.h"
 #include "sandbox/oci/oci_config.h"
+#include "sandbox/oci/seccomp_localhost.h"
 #include "sandbox/signals.h"
 
 namespace husk::sandbox {
@@ -43,6 +44,15 @@ Status CheckContainerConfig(const ContainerConfig& config) {
   return absl::OkStatus();
 }
 
+// The file is read once: what is later done to it concerns later containers.
+StatusOr<std::string> LocalhostProfile(const SecurityContext& security) {
+  if (security.privileged || security.seccomp.kind != SeccompKind::kLocalhost) return std::string();
+  auto profile = ReadSeccompProfile(security.seccomp.path);
+  if (profile.ok()) return profile;
+  // The caller's word is wrong, not the call's object missing, which is what NOT_FOUND would say.
+  return absl::InvalidArgumentError(absl::StrCat("linux.security_context.seccomp: ", profile.status().message()));
+}
+
 agent::v1::ContainerSpec MakeSpec(const std::string& id, const ContainerConfig& config,
                                   const images::ImageRunConfig& image, std::uint32_t lun, std::string oci_config) {
   agent::v1::ContainerSpec spec;
@@ -54,6 +64,7 @@ agent::v1::ContainerSpec MakeSpec(const std::string& id, const ContainerConfig& 
   if (config.security.user.gid) user.set_gid(*config.security.user.gid);
   user.set_username(config.security.user.username);
   for (const std::uint32_t gid : config.security.user.supplemental_gids) user.add_supplemental_gids(gid);
+  user.set_strict_supplemental_groups(config.security.user.strict_supplemental_groups);
   spec.set_oci_config_json(std::move(oci_config));
   spec.set_tty(config.tty);
   spec.set_stdin(config.stdin);
@@ -95,7 +106,8 @@ StatusOr<std::string> MakeContainer(Environment& environment, const Context& con
                               absl::StrCat("use image ", config.image));
   const images::Image& image = lease->image();
   std::string id = NewId();
-  HUSK_ASSIGN_OR_RETURN(std::string oci_config, MakeOciConfig(pod.config(), id, config, image.run));
+  HUSK_ASSIGN_OR_RETURN(const std::string seccomp, LocalhostProfile(config.security));
+  HUSK_ASSIGN_OR_RETURN(std::string oci_config, MakeOciConfig(pod.config(), id, config, image.run, seccomp));
   HUSK_ASSIGN_OR_RETURN(const auto output, OpenOutput(pod.config(), id, config, {}));
   const auto vm = pod.vm();
   const auto client = pod.client();

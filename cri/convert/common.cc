@@ -51,6 +51,10 @@ Status UnsupportedField(std::string_view field) {
   return absl::UnimplementedError(absl::StrCat(View(field), ": not supported by this version of Husk"));
 }
 
+Status UnsupportedField(std::string_view field, std::string_view why) {
+  return absl::UnimplementedError(absl::StrCat(View(field), ": ", View(why)));
+}
+
 Status CheckName(std::string_view field, const std::string& name) {
   constexpr std::size_t kLongest = 512;
   if (name.empty()) return FieldError(field, "missing");

@@ -21,6 +21,8 @@ namespace api = ::runtime::v1;
 Status FieldError(std::string_view field, std::string_view why);
 // UNIMPLEMENTED "<field>: not supported by this version of Husk": what would be unsafe or visible to ignore.
 Status UnsupportedField(std::string_view field);
+// UNIMPLEMENTED "<field>: <why>".
+Status UnsupportedField(std::string_view field, std::string_view why);
 
 // A name that ends up in logs, CNI arguments and listings: not empty, no control characters, no slash, at most 512
 // bytes.
@@ -34,22 +36,18 @@ std::vector<std::string> FromProtoList(const google::protobuf::RepeatedPtrField<
 StatusOr<sandbox::NamespaceOptions> FromProto(const api::NamespaceOption& options, const std::string& field);
 void ToProto(const sandbox::NamespaceOptions& options, api::NamespaceOption* out);
 
-// Confinement that a pod may ask for and that the guest does not give yet: SELinux labels and profiles by name are
-// refused. A RuntimeDefault profile passes (cri/README.md says what that means today).
+// Confinement that a pod may ask for and that a guest does not give: its kernel has neither SELinux nor AppArmor, so
+// labels and profiles by name are refused. A RuntimeDefault AppArmor profile means the runtime's own, which is none.
 template <typename SecurityContext>
 Status CheckConfinement(const SecurityContext& context, const std::string& field) {
   if (context.has_selinux_options()) {
     const api::SELinuxOption& options = context.selinux_options();
     if (!options.user().empty() || !options.role().empty() || !options.type().empty() || !options.level().empty()) {
-      return UnsupportedField(field + ".selinux_options");
+      return UnsupportedField(field + ".selinux_options", "the guest's kernel has no SELinux");
     }
   }
-  if (context.seccomp().profile_type() == api::SecurityProfile::Localhost) return UnsupportedField(field + ".seccomp");
   if (context.apparmor().profile_type() == api::SecurityProfile::Localhost) {
-    return UnsupportedField(field + ".apparmor");
-  }
-  if (context.supplemental_groups_policy() == api::Strict) {
-    return UnsupportedField(field + ".supplemental_groups_policy");
+    return UnsupportedField(field + ".apparmor", "the guest's kernel has no AppArmor");
   }
   return absl::OkStatus();
 }

@@ -9,6 +9,7 @@
 #include "absl/strings/strip.h"
 #include "cri/convert/common.h"
 #include "cri/convert/resources.h"
+#include "cri/convert/security.h"
 
 namespace husk::cri {
 
@@ -16,60 +17,6 @@ namespace {
 
 // Put before the CRI's names by cri/proto/CMakeLists.txt.
 constexpr char kSignalPrefix[] = "CRI_";
-
-StatusOr<sandbox::UserSpec> UserFromProto(const api::LinuxContainerSecurityContext& security,
-                                          const std::string& field) {
-  sandbox::UserSpec user;
-  if (security.has_run_as_user()) user.uid = security.run_as_user().value();
-  if (security.has_run_as_group()) user.gid = security.run_as_group().value();
-  user.username = security.run_as_username();
-  if (user.uid && !user.username.empty()) {
-    return FieldError(field + ".run_as_username", "given together with run_as_user");
-  }
-  if (user.gid && !user.uid && user.username.empty()) {
-    return FieldError(field + ".run_as_group", "given without run_as_user or run_as_username");
-  }
-  constexpr std::int64_t kLastId = std::numeric_limits<std::int32_t>::max();
-  const auto in_range = [](std::int64_t id) { return id >= 0 && id <= kLastId; };
-  if (user.uid && !in_range(*user.uid)) {
-    return FieldError(field + ".run_as_user", absl::StrCat(*user.uid, " is out of range"));
-  }
-  if (user.gid && !in_range(*user.gid)) {
-    return FieldError(field + ".run_as_group", absl::StrCat(*user.gid, " is out of range"));
-  }
-  for (const std::int64_t gid : security.supplemental_groups()) {
-    if (!in_range(gid)) return FieldError(field + ".supplemental_groups", absl::StrCat(gid, " is out of range"));
-    user.supplemental_gids.push_back(static_cast<std::uint32_t>(gid));
-  }
-  return user;
-}
-
-StatusOr<sandbox::SecurityContext> FromProto(const api::LinuxContainerSecurityContext& security) {
-  const std::string field = "config.linux.security_context";
-  HUSK_RETURN_IF_ERROR(CheckConfinement(security, field));
-  if (absl::StartsWith(security.apparmor_profile(), "localhost/")) {
-    return UnsupportedField(field + ".apparmor_profile");
-  }
-  if (absl::StartsWith(security.seccomp_profile_path(), "localhost/")) {
-    return UnsupportedField(field + ".seccomp_profile_path");
-  }
-  sandbox::SecurityContext result;
-  result.privileged = security.privileged();
-  result.add_capabilities = FromProtoList(security.capabilities().add_capabilities());
-  result.drop_capabilities = FromProtoList(security.capabilities().drop_capabilities());
-  result.add_ambient_capabilities = FromProtoList(security.capabilities().add_ambient_capabilities());
-  if (security.has_namespace_options()) {
-    HUSK_ASSIGN_OR_RETURN(result.namespaces,
-                          husk::cri::FromProto(security.namespace_options(), field + ".namespace_options"));
-  }
-  HUSK_ASSIGN_OR_RETURN(result.user, UserFromProto(security, field));
-  result.readonly_root = security.readonly_rootfs();
-  result.no_new_privileges = security.no_new_privs();
-  // Callers of the CRI name the paths themselves: none means none. The defaults are for those without any context.
-  result.masked_paths = FromProtoList(security.masked_paths());
-  result.readonly_paths = FromProtoList(security.readonly_paths());
-  return result;
-}
 
 StatusOr<sandbox::ContainerMount> FromProto(const api::Mount& mount, const std::string& field) {
   if (mount.container_path().empty()) return FieldError(field + ".container_path", "missing");
@@ -158,7 +105,8 @@ StatusOr<sandbox::ContainerConfig> ContainerConfigFromProto(const api::Container
   result.tty = config.tty();
   HUSK_ASSIGN_OR_RETURN(result.resources, ResourcesFromProto(config.linux().resources(), "config.linux.resources"));
   if (config.linux().has_security_context()) {
-    HUSK_ASSIGN_OR_RETURN(result.security, FromProto(config.linux().security_context()));
+    HUSK_ASSIGN_OR_RETURN(result.security,
+                          SecurityFromProto(config.linux().security_context(), "config.linux.security_context"));
   }
   if (!api::Signal_IsValid(config.stop_signal())) return FieldError("config.stop_signal", "unknown");
   result.stop_signal = SignalName(config.stop_signal());
@@ -200,6 +148,7 @@ void ContainerStatusToProto(const sandbox::ContainerStatus& container, api::Cont
   ResourcesToProto(container.config.resources, out->mutable_resources()->mutable_linux());
   out->set_image_id(container.image_id);
   out->set_stop_signal(SignalFromName(container.config.stop_signal));
+  if (container.user) UserToProto(*container.user, out->mutable_user());
 }
 
 void ContainerToProto(const sandbox::ContainerStatus& container, api::Container* out) {

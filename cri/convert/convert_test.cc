@@ -156,9 +156,9 @@ TEST(ConvertPod, WhatCannotBeHonouredIsRefusedByName) {
       {"config.port_mappings[0].container_port", [](auto* c) { c->mutable_port_mappings(0)->set_container_port(-1); }},
       {"config.linux.security_context.selinux_options",
        [](auto* c) { c->mutable_linux()->mutable_security_context()->mutable_selinux_options()->set_type("t"); }},
-      {"config.linux.security_context.seccomp",
+      {"config.linux.security_context.apparmor",
        [](auto* c) {
-         c->mutable_linux()->mutable_security_context()->mutable_seccomp()->set_profile_type(
+         c->mutable_linux()->mutable_security_context()->mutable_apparmor()->set_profile_type(
              api::SecurityProfile::Localhost);
        }},
       {"config.linux.security_context.namespace_options.userns_options",
@@ -295,12 +295,6 @@ TEST(ConvertContainer, WhatCannotBeHonouredIsRefusedByName) {
       {"config.linux.security_context.run_as_user",
        [&](auto* c) { security(c)->mutable_run_as_user()->set_value(std::int64_t{1} << 31); }},
       {"config.linux.security_context.supplemental_groups", [&](auto* c) { security(c)->add_supplemental_groups(-1); }},
-      {"config.linux.security_context.supplemental_groups_policy",
-       [&](auto* c) { security(c)->set_supplemental_groups_policy(api::Strict); }},
-      {"config.linux.security_context.apparmor_profile",
-       [&](auto* c) { security(c)->set_apparmor_profile("localhost/mine"); }},
-      {"config.linux.security_context.seccomp_profile_path",
-       [&](auto* c) { security(c)->set_seccomp_profile_path("localhost/mine.json"); }},
       {"config.linux.resources.hugepage_limits[2Mi]",
        [](auto* c) { c->mutable_linux()->mutable_resources()->mutable_hugepage_limits(0)->set_limit(4); }},
       {"config.stop_signal", [](auto* c) { c->set_stop_signal(static_cast<api::Signal>(999)); }},

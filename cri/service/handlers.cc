@@ -109,7 +109,8 @@ Status Handlers::RuntimeStatus(const Context& /*context*/, const api::StatusRequ
     handler->set_name(name);
     handler->mutable_features()->set_recursive_read_only_mounts(true);
   }
-  response->mutable_features();
+  // User namespaces are not: a pod that asks for one is refused.
+  response->mutable_features()->set_supplemental_groups_policy(true);
   if (request.verbose()) {
     for (auto& [key, value] : parts_.information()) (*response->mutable_info())[key] = value;
     (*response->mutable_info())["lanes"] = LanesJson(*parts_.lanes);

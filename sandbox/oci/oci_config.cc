@@ -9,6 +9,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "sandbox/oci/capabilities.h"
+#include "sandbox/oci/seccomp_localhost.h"
+#include "sandbox/oci/seccomp_profile.h"
 
 namespace husk::sandbox {
 namespace {
@@ -209,18 +211,40 @@ Json Linux(const std::string& container_id, const ContainerConfig& container) {
   return linux_part;
 }
 
+// Null: no filter. A privileged container never has one, whatever its configuration says.
+StatusOr<Json> Seccomp(const SecurityContext& security, const std::vector<std::string>& capabilities,
+                       std::string_view localhost_profile) {
+  if (security.privileged) return Json();
+  switch (security.seccomp.kind) {
+    case SeccompKind::kUnconfined:
+      return Json();
+    case SeccompKind::kRuntimeDefault:
+      return DefaultSeccompProfile(capabilities);
+    case SeccompKind::kLocalhost:
+      break;
+  }
+  auto profile = ParseSeccompProfile(localhost_profile, capabilities);
+  if (profile.ok()) return profile;
+  return Annotate(profile.status(), absl::StrCat("linux.security_context.seccomp: ", security.seccomp.path));
+}
+
 }  // namespace
 
 StatusOr<std::string> MakeOciConfig(const PodConfig& pod, const std::string& container_id,
-                                    const ContainerConfig& container, const images::ImageRunConfig& image) {
+                                    const ContainerConfig& container, const images::ImageRunConfig& image,
+                                    std::string_view localhost_profile) {
   HUSK_RETURN_IF_ERROR(CheckNamespaces(pod.namespaces));
   HUSK_RETURN_IF_ERROR(CheckNamespaces(container.security.namespaces));
   HUSK_ASSIGN_OR_RETURN(auto process, Process(container, image));
+  Json linux_part = Linux(container_id, container);
+  HUSK_ASSIGN_OR_RETURN(Json seccomp,
+                        Seccomp(container.security, process["capabilities"]["bounding"], localhost_profile));
+  if (!seccomp.is_null()) linux_part["seccomp"] = std::move(seccomp);
   const Json config{{"ociVersion", "1.0.2"},
                     {"process", std::move(process)},
                     {"root", {{"path", "rootfs"}, {"readonly", container.security.readonly_root}}},
                     {"mounts", Mounts(container.security.privileged)},
-                    {"linux", Linux(container_id, container)}};
+                    {"linux", std::move(linux_part)}};
   // Everything that could be no UTF-8 was checked above, but for paths and cgroup values, which crun refuses by itself.
   return config.dump(-1, ' ', false, Json::error_handler_t::replace);
 }

@@ -3,6 +3,7 @@
 #define HUSK_SANDBOX_OCI_OCI_CONFIG_H_
 
 #include <string>
+#include <string_view>
 
 #include "agent/common/status.h"
 #include "images/image_service.h"
@@ -18,8 +19,10 @@ namespace husk::sandbox {
 // field, such as an image without entrypoint and a config without command, or a value that is not UTF-8, which crun's
 // JSON cannot carry; UNIMPLEMENTED for the PID namespace of another container (TARGET). Its mounts go beside it, in
 // ContainerSpec.
+// `localhost_profile`: the bytes of the file that a Localhost seccomp profile names (ReadSeccompProfile).
 StatusOr<std::string> MakeOciConfig(const PodConfig& pod, const std::string& container_id,
-                                    const ContainerConfig& container, const images::ImageRunConfig& image);
+                                    const ContainerConfig& container, const images::ImageRunConfig& image,
+                                    std::string_view localhost_profile = {});
 
 // linux.resources alone, without devices: what a change of a container's limits sends to the guest.
 std::string MakeOciResources(const LinuxResources& resources);

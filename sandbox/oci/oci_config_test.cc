@@ -128,6 +128,25 @@ TEST_F(OciConfigTest, PrivilegedMeansAllOfTheVm) {
   EXPECT_EQ(config["linux"]["resources"]["devices"][0]["allow"], true);
 }
 
+TEST_F(OciConfigTest, SeccompAsTheConfigurationSays) {
+  EXPECT_FALSE(Config()["linux"].contains("seccomp"));
+  container_.security.seccomp.kind = SeccompKind::kRuntimeDefault;
+  EXPECT_EQ(Config()["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
+  container_.security.privileged = true;
+  EXPECT_FALSE(Config()["linux"].contains("seccomp"));
+}
+
+TEST_F(OciConfigTest, ALocalhostProfileTravelsWithTheContainer) {
+  container_.security.seccomp = {.kind = SeccompKind::kLocalhost, .path = "/srv/mine.json"};
+  const std::string text = R"({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": []})";
+  const auto made = MakeOciConfig(pod_, "c1", container_, image_, text);
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_EQ(Json::parse(*made)["linux"]["seccomp"], Json::parse(text));
+  const auto broken = MakeOciConfig(pod_, "c1", container_, image_, "{}");
+  EXPECT_EQ(broken.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(broken.status().message()), HasSubstr("seccomp: /srv/mine.json: profile.defaultAction"));
+}
+
 TEST_F(OciConfigTest, UnprivilegedContainersReachNoDisk) {
   const Json config = Config();
   EXPECT_EQ(config["linux"]["resources"]["devices"][0]["allow"], false);
