@@ -24,7 +24,6 @@ using boost::system::error_code;
 using std::chrono::milliseconds;
 
 constexpr std::string_view kService = "husk.agent.v1.Agent";
-constexpr std::uint32_t kProtocolVersion = 1;
 constexpr std::uint32_t kHelloStream = 1;
 constexpr std::uint32_t kLastStream = 0x7fffffff;
 
@@ -40,23 +39,7 @@ constexpr milliseconds kOpeningLimit{10'000};
 
 constexpr std::size_t kReadSize = std::size_t{64} << 10;
 constexpr std::size_t kWriteSize = std::size_t{64} << 10;
-constexpr std::size_t kMaximumMessage = 4096;
 constexpr char kPaddingTag = 5 << 3;  // RpcRequest's reserved field 5, a varint
-
-// The guest's words go into logs and into gRPC messages, which have to be UTF-8.
-std::string Printable(std::string_view text) {
-  std::string out(text.substr(0, kMaximumMessage));
-  std::replace_if(
-      out.begin(), out.end(),
-      [](char c) { return static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) > 0x7e; }, ' ');
-  return out;
-}
-
-Status StatusOfGuest(const v1::RpcStatus& status) {
-  const bool known = status.code() > 0 && status.code() <= static_cast<int>(absl::StatusCode::kUnauthenticated);
-  return {known ? static_cast<absl::StatusCode>(status.code()) : absl::StatusCode::kUnknown,
-          Printable(status.message())};
-}
 
 // `padding`: a field that the guest skips, with a value below 128; none is sent for 0.
 std::string EncodeRequest(std::uint32_t stream, const std::string& method, const std::string& payload,
@@ -357,19 +340,14 @@ void Channel::Received(const ConnectionPointer& connection, std::string_view byt
 }
 
 Status Channel::Handle(const ConnectionPointer& connection, const ttrpc::Frame& frame) {
-  if (frame.type != ttrpc::MessageType::kResponse) return absl::InvalidArgumentError("a request from the guest");
-  v1::RpcResponse response;
-  if (!response.ParseFromString(frame.payload)) return absl::InvalidArgumentError("a frame that is not a response");
-  StatusOr<std::string> outcome = std::move(*response.mutable_payload());
-  if (response.status().code() != 0) outcome = StatusOfGuest(response.status());
-
-  if (!connection->open && frame.stream_id == kHelloStream) return HandleHello(connection, outcome);
+  HUSK_ASSIGN_OR_RETURN(Answer answer, ReadAnswer(frame));
+  if (!connection->open && frame.stream_id == kHelloStream) return HandleHello(connection, answer);
   const auto sent = connection->sent.find(frame.stream_id);
   if (sent == connection->sent.end()) {
     return absl::InvalidArgumentError(absl::StrCat("an answer to the unknown stream ", frame.stream_id));
   }
   if (sent->second.call) {
-    sent->second.call->Finish(std::move(outcome));
+    sent->second.call->Finish(std::move(answer.outcome));
   } else {
     --connection->abandoned;
   }
@@ -377,14 +355,8 @@ Status Channel::Handle(const ConnectionPointer& connection, const ttrpc::Frame& 
   return absl::OkStatus();
 }
 
-Status Channel::HandleHello(const ConnectionPointer& connection, const StatusOr<std::string>& outcome) {
-  if (!outcome.ok()) return Annotate(outcome.status(), "Hello");
-  v1::HelloResponse hello;
-  if (!hello.ParseFromString(*outcome)) return absl::InvalidArgumentError("Hello's answer cannot be read");
-  if (hello.protocol_version() != kProtocolVersion) {
-    return absl::FailedPreconditionError(absl::StrCat("the agent speaks version ", hello.protocol_version(),
-                                                      " of the protocol, huskd version ", kProtocolVersion));
-  }
+Status Channel::HandleHello(const ConnectionPointer& connection, const Answer& answer) {
+  HUSK_RETURN_IF_ERROR(CheckHello(answer));
   connection->open = true;
   connection->timer.cancel();
   SetTrouble("");

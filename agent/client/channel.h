@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 
+#include "agent/client/answer.h"
 #include "agent/client/call.h"
 #include "agent/common/context.h"
 #include "agent/common/mutex.h"
@@ -57,7 +58,7 @@ class Channel : public std::enable_shared_from_this<Channel> {
   void Read(const ConnectionPointer& connection);
   void Received(const ConnectionPointer& connection, std::string_view bytes);
   Status Handle(const ConnectionPointer& connection, const ttrpc::Frame& frame);
-  Status HandleHello(const ConnectionPointer& connection, const StatusOr<std::string>& outcome);
+  Status HandleHello(const ConnectionPointer& connection, const Answer& answer);
   void Write(const ConnectionPointer& connection, std::string bytes);
   void Pump(const ConnectionPointer& connection);
   // Does nothing if it is not the present connection any more. By value: it clears connection_.

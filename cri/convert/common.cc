@@ -3,13 +3,16 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "agent/common/printable.h"
 
 namespace husk::cri {
 
 namespace {
 
-absl::string_view View(std::string_view text) {
-  return {text.data(), text.size()};
+// What a caller wrote, as far as a message can show it: much shorter than a gRPC trailer.
+std::string Shown(std::string_view text) {
+  constexpr std::size_t kLongest = 1000;
+  return Printable(text, kLongest);
 }
 
 StatusOr<sandbox::NamespaceMode> FromProto(api::NamespaceMode mode, const std::string& field) {
@@ -44,11 +47,11 @@ api::NamespaceMode ToProto(sandbox::NamespaceMode mode) {
 }  // namespace
 
 Status FieldError(std::string_view field, std::string_view why) {
-  return absl::InvalidArgumentError(absl::StrCat(View(field), ": ", View(why)));
+  return absl::InvalidArgumentError(absl::StrCat(Shown(field), ": ", Shown(why)));
 }
 
 Status UnsupportedField(std::string_view field) {
-  return absl::UnimplementedError(absl::StrCat(View(field), ": not supported by this version of Husk"));
+  return absl::UnimplementedError(absl::StrCat(Shown(field), ": not supported by this version of Husk"));
 }
 
 Status UnsupportedField(std::string_view field, std::string_view why) {

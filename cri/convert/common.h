@@ -17,7 +17,7 @@ namespace husk::cri {
 
 namespace api = ::runtime::v1;
 
-// INVALID_ARGUMENT "<field>: <why>".
+// INVALID_ARGUMENT "<field>: <why>". Both may hold what the caller wrote: it is cut, and made printable.
 Status FieldError(std::string_view field, std::string_view why);
 // UNIMPLEMENTED "<field>: not supported by this version of Husk": what would be unsafe or visible to ignore.
 Status UnsupportedField(std::string_view field);

@@ -214,6 +214,13 @@ TEST(ConvertContainer, EveryFieldArrives) {
   EXPECT_EQ(config->stop_signal, "SIGUSR1");
 }
 
+TEST(ConvertContainer, ErrorsArePrintableWhateverTheCallerWrote) {
+  const auto container = ContainerConfigFromProto(Parse<api::ContainerConfig>(R"(
+    metadata { name: "c" } image { image: "i" } envs { key: "=\033[31m\177\303\274" })"));
+  EXPECT_TRUE(absl::IsInvalidArgument(container.status()));
+  EXPECT_THAT(std::string(container.status().message()), HasSubstr(R"("=\x1b[31m\x7f\xc3\xbc" is no name)"));
+}
+
 TEST(ConvertContainer, PathsAreMaskedByDefaultOnlyWithoutASecurityContext) {
   api::ContainerConfig config = WholeContainer();
   config.mutable_linux()->clear_security_context();

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "sandbox/network/json.h"
@@ -17,6 +18,12 @@ namespace {
 
 // Ascending: a configuration that names several means the highest that both sides know.
 constexpr std::array<const char*, 5> kVersions = {"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"};
+
+// What a file says, or its name, as far as a message can show it.
+std::string Shown(const std::string& text) {
+  constexpr std::size_t kLongest = 200;
+  return absl::CHexEscape(text.substr(0, kLongest));
+}
 
 Status Invalid(const std::string& source, const std::string& fault) {
   return absl::InvalidArgumentError(absl::StrCat(source, ": ", fault));
@@ -30,7 +37,7 @@ StatusOr<std::string> ChooseVersion(const nlohmann::json& json, const std::strin
   for (auto version = kVersions.rbegin(); version != kVersions.rend(); ++version) {
     if (std::find(offered.begin(), offered.end(), *version) != offered.end()) return std::string(*version);
   }
-  return Invalid(source, absl::StrCat("cniVersion \"", offered[0], "\" is not supported (0.3.0 to 1.1.0 are)"));
+  return Invalid(source, absl::StrCat("cniVersion \"", Shown(offered[0]), "\" is not supported (0.3.0 to 1.1.0 are)"));
 }
 
 bool GoodName(const std::string& name) {
@@ -43,8 +50,9 @@ bool GoodName(const std::string& name) {
 Status AddPlugin(const nlohmann::json& config, CniConfigList& list) {
   const std::string type = StringMember(config, "type");
   if (type.empty()) return Invalid(list.source, "a plugin without a \"type\"");
-  if (type.find('/') != std::string::npos || type == "." || type == "..") {
-    return Invalid(list.source, absl::StrCat("a plugin's type must be a file name: ", type));
+  const bool printable = std::all_of(type.begin(), type.end(), [](char c) { return c > ' ' && c <= '~'; });
+  if (!printable || type.find('/') != std::string::npos || type == "." || type == "..") {
+    return Invalid(list.source, absl::StrCat("a plugin's type must be a file name: ", Shown(type)));
   }
   list.plugins.push_back({type, config});
   return absl::OkStatus();
@@ -54,15 +62,18 @@ StatusOr<CniConfigList> Start(const nlohmann::json& json, const std::string& sou
   CniConfigList list;
   list.source = source;
   list.name = StringMember(json, "name");
-  if (!GoodName(list.name)) return Invalid(source, absl::StrCat("not a network's \"name\": \"", list.name, "\""));
+  if (!GoodName(list.name))
+    return Invalid(source, absl::StrCat("not a network's \"name\": \"", Shown(list.name), "\""));
   HUSK_ASSIGN_OR_RETURN(list.version, ChooseVersion(json, source));
   return list;
 }
 
 StatusOr<CniConfigList> LoadFile(const std::filesystem::path& file) {
-  HUSK_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(file.string()));
-  if (file.extension() == ".conflist") return ParseConfigList(text, file.string());
-  return ParseSingleConfig(text, file.string());
+  const std::string source = Shown(file.string());
+  const auto text = ReadSmallFile(file.string());
+  if (!text.ok()) return Status(text.status().code(), Shown(std::string(text.status().message())));
+  if (file.extension() == ".conflist") return ParseConfigList(*text, source);
+  return ParseSingleConfig(*text, source);
 }
 
 }  // namespace

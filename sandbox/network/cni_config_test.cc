@@ -36,6 +36,18 @@ TEST(CniConfig, ReadsListsAndSinglePlugins) {
   EXPECT_EQ(single->plugins[0].type, "bridge");
 }
 
+TEST(CniConfig, ErrorsArePrintableWhateverTheFileSays) {
+  const auto message = [](const std::string& text) {
+    return std::string(ParseConfigList(text, "f").status().message());
+  };
+  EXPECT_THAT(message(R"({"cniVersion": "1.0.0", "name": "a\u007f\u001b", "plugins": [{"type": "a"}]})"),
+              HasSubstr(R"("a\x7f\x1b")"));
+  EXPECT_THAT(message(R"({"cniVersion": "\u007f", "name": "a", "plugins": [{"type": "a"}]})"), HasSubstr(R"(\x7f)"));
+  EXPECT_THAT(message(R"({"cniVersion": "1.0.0", "name": "a", "plugins": [{"type": "a\n"}]})"),
+              HasSubstr(R"(must be a file name: a\n)"));
+  EXPECT_LT(message(R"({"cniVersion": "1.0.0", "name": ")" + std::string(100'000, 'x') + "!\"}").size(), 300U);
+}
+
 TEST(CniConfig, TakesTheHighestVersionThatBothKnow) {
   const auto list = ParseConfigList(
       R"({"cniVersion": "0.4.0", "cniVersions": ["0.3.1", "1.0.0", "9.0.0"], "name": "n", "plugins": [{"type": "a"}]})",

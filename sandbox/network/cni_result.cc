@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -29,6 +30,29 @@ std::optional<Address> ParseAddress(const std::string& text) {
     if (inet_pton(family, text.c_str(), address.bytes.data()) == 1) return address;
   }
   return std::nullopt;
+}
+
+// As the kernel takes one.
+bool IsInterfaceName(const std::string& name) {
+  constexpr std::size_t kLongest = 15;
+  return !name.empty() && name.size() <= kLongest && name != "." && name != ".." &&
+         std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c <= '~' && c != '/' && c != ':'; });
+}
+
+bool IsMacAddress(const std::string& text) {
+  constexpr std::size_t kLength = 17;
+  if (text.size() != kLength) return false;
+  for (std::size_t i = 0; i < kLength; ++i) {
+    const bool good = i % 3 == 2 ? text[i] == ':' : absl::ascii_isxdigit(static_cast<unsigned char>(text[i]));
+    if (!good) return false;
+  }
+  return true;
+}
+
+// An address, which for a link's own may name the link: fe80::1%eth0.
+bool IsDnsServer(const std::string& text) {
+  const auto zone = text.find('%');
+  return ParseAddress(text.substr(0, zone)) && (zone == std::string::npos || IsInterfaceName(text.substr(zone + 1)));
 }
 
 struct Network {
@@ -92,10 +116,10 @@ class Converter {
       Draft draft;
       draft.interface.name = StringMember(entry, "name");
       const std::string& name = draft.interface.name;
-      if (name.empty() || name.size() > 15 || name.find('/') != std::string::npos) {
-        return Wrong("an interface without a proper name", name);
-      }
-      draft.interface.mac_address = StringMember(entry, "mac");
+      if (!IsInterfaceName(name)) return Wrong("an interface without a proper name", name);
+      const std::string mac = StringMember(entry, "mac");
+      if (!mac.empty() && !IsMacAddress(mac)) return Wrong("a MAC address that is none", mac);
+      draft.interface.mac_address = mac;
       places_.emplace_back(drafts_.size());
       drafts_.push_back(std::move(draft));
     }
@@ -159,7 +183,7 @@ class Converter {
     return absl::OkStatus();
   }
 
-  NetworkResult Finish() {
+  StatusOr<NetworkResult> Finish() {
     NetworkResult converted;
     std::rotate(drafts_.begin(), drafts_.begin() + static_cast<std::ptrdiff_t>(primary_),
                 drafts_.begin() + static_cast<std::ptrdiff_t>(primary_) + 1);
@@ -170,7 +194,10 @@ class Converter {
       converted.interfaces.push_back(std::move(draft.interface));
     }
     for (const auto& server : ArrayMember(ObjectMember(result_, "dns"), "nameservers")) {
-      if (server.is_string()) converted.dns_servers.push_back(server.get<std::string>());
+      if (!server.is_string()) continue;
+      const auto text = server.get<std::string>();
+      if (!IsDnsServer(text)) return Wrong("a DNS server that is no address", text);
+      converted.dns_servers.push_back(text);
     }
     converted.cni_result_json = WriteJson(result_);
     return converted;

@@ -67,6 +67,12 @@ TEST(CniResult, OnLinkRoutesComeBeforeThoseThatNeedThem) {
   EXPECT_EQ(interface.routes[0].destination, "169.254.1.1/32");
 }
 
+TEST(CniResult, ADnsServerMayBeALinksOwnAddress) {
+  const auto result = Convert(R"({"ips": [{"address": "10.1.0.2/16"}], "dns": {"nameservers": ["fe80::1%eth0"]}})");
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_THAT(result->dns_servers, ElementsAre("fe80::1%eth0"));
+}
+
 TEST(CniResult, RefusesWhatContradictsItself) {
   const std::string inside = R"("interfaces": [{"name": "eth0", "sandbox": "/run/husk/netns/p"}])";
   const std::string address = R"("ips": [{"address": "10.1.0.2/16", "interface": 0}])";
@@ -88,6 +94,9 @@ TEST(CniResult, RefusesWhatContradictsItself) {
            "{" + inside + "," + address + R"(, "routes": [{"dst": "0.0.0.0/0", "gw": "there"}]})",
            "{" + address + R"(, "interfaces": [{"name": "../eth0", "sandbox": "/run/husk/netns/p"}]})",
            "{" + address + R"(, "interfaces": [{"sandbox": "/run/husk/netns/p"}]})",
+           "{" + address + R"(, "interfaces": [{"name": "e th", "sandbox": "/run/husk/netns/p"}]})",
+           "{" + address + R"(, "interfaces": [{"name": "eth0", "mac": "02:00", "sandbox": "/run/husk/netns/p"}]})",
+           "{" + inside + "," + address + R"(, "dns": {"nameservers": ["10.0.0.1\noptions x"]}})",
        }) {
     EXPECT_TRUE(absl::IsInternal(Convert(bad).status())) << bad;
   }
