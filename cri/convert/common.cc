@@ -55,7 +55,7 @@ Status UnsupportedField(std::string_view field) {
 }
 
 Status UnsupportedField(std::string_view field, std::string_view why) {
-  return absl::UnimplementedError(absl::StrCat(View(field), ": ", View(why)));
+  return absl::UnimplementedError(absl::StrCat(Shown(field), ": ", Shown(why)));
 }
 
 Status CheckName(std::string_view field, const std::string& name) {
