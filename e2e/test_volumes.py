@@ -6,8 +6,9 @@ import os
 import grpc
 import pytest
 
+from harness import host
 from harness.daemon import eventually
-from harness.kubelet_files import WATCH, PodDirectory, mount, run_to_its_end, tmpfs
+from harness.kubelet_files import WATCH, WATCH_LARGE, PodDirectory, large_generation, mount, run_to_its_end, tmpfs
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,34 @@ def test_a_volume_of_two_hundred_mebibytes(pod, files, image):
     os.unlink(volume / "f100")
     eventually(lambda: shell(reader, "ls -A /large").split() == sorted([new, "..data", *content]), "what is gone to go")
     pod.client.StopContainer(container_id=reader.id, timeout=0)
+
+
+def test_a_large_volume_is_swapped_whole(pod, files, image, huskd):
+    volume = files.volume("configmap", "sized")
+    files.write(volume, large_generation(0))
+    watcher = pod.run("large", image, ["/bin/sh", "-c", WATCH_LARGE], mounts=[mount("/large", volume, True)])
+    watcher.wait_for_log("saw 0\n")
+    for generation in range(1, 5):
+        files.write(volume, large_generation(generation))
+        watcher.wait_for_log(f"saw {generation}\n")
+    # Many at once, of which the guest may see only the last.
+    for generation in range(5, 8):
+        files.write(volume, large_generation(generation))
+    watcher.wait_for_log("saw 7\n")
+    # A swap needs no huskd, and the next one leaves the volume as it is.
+    huskd.kill()
+    files.write(volume, large_generation(8))
+    huskd.start()
+    watcher.wait_for_log("saw 8\n")
+    second = pod.run("second-large", image, ["/bin/sh", "-c", "echo x > /large/new"],
+                     mounts=[mount("/large", volume)])
+    assert "Read-only" in second.wait_for_log("\n", "stderr")
+    files.write(volume, {**large_generation(9), "stop": b""})
+    watcher.wait()
+    assert "HALF" not in watcher.log()
+    # What is gone on the host is held open by nobody.
+    eventually(lambda: not [target for pid in huskd.vm_processes() for target in host.open_files(pid)
+                            if "generation" in target and "(deleted)" in target], "removed files to be closed")
 
 
 def test_owners_modes_and_single_files(pod, files, image):

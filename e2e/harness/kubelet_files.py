@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import time
 
 # Reads both files by the directory that ..data names at the moment; says each new pair, and every half one.
 WATCH = """
@@ -24,6 +25,35 @@ done
 """
 
 
+# The same for a volume of 200 files, of which each begins with a line that names its generation.
+WATCH_LARGE = """
+last=
+while [ ! -e /large/stop ]; do
+  d=$(readlink /large/..data)
+  seen= count=0 trouble=
+  for f in /large/$d/f*; do
+    g=
+    read -r g 2>/dev/null < $f || { trouble="$f cannot be read"; break; }
+    [ "${seen:-$g}" = "$g" ] || { trouble="$f is of $g, others of $seen"; break; }
+    seen=$g count=$((count + 1))
+  done
+  [ "$trouble$count" = 200 ] || {
+    # The old directory may be taken away under a reader's eyes, on any host; not the present one.
+    [ "$d" = "$(readlink /large/..data)" ] && echo "HALF: $d has $count files; $trouble"
+    continue
+  }
+  [ "$seen" = "$last" ] || echo "saw $seen"
+  last=$seen
+done
+"""
+
+
+def large_generation(number):
+    """200 files of 1 MiB, for WATCH_LARGE."""
+    content = (b"%d\n" % number).ljust(2**20, b"x")
+    return {f"f{index:03}": content for index in range(200)}
+
+
 class PodDirectory:
     """Below `parent`/pods/<uid>; the uid is the one of the pod's metadata."""
 
@@ -37,7 +67,8 @@ class PodDirectory:
         return path
 
     def write(self, volume, files):
-        """Gives the volume these files, as the kubelet does it: a new directory, then one rename of ..data."""
+        """Gives the volume these files, as the kubelet does it: a new directory, then one rename of ..data. The time of
+        that rename (time.monotonic)."""
         self._generations += 1
         new = volume / f"..generation_{self._generations}"
         new.mkdir()
@@ -47,12 +78,14 @@ class PodDirectory:
         data = volume / "..data"
         old = volume / os.readlink(data) if data.is_symlink() else None
         os.symlink(new.name, volume / "..data_tmp")
+        swapped = time.monotonic()
         os.rename(volume / "..data_tmp", data)
         for name in {pathlib.PurePath(name).parts[0] for name in files}:
             if not (volume / name).is_symlink():
                 os.symlink(f"..data/{name}", volume / name)
         if old is not None:
             shutil.rmtree(old)
+        return swapped
 
     def termination_log(self, container, attempt=0):
         path = self.path / "containers" / container / f"{attempt:08x}"

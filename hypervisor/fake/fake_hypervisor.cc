@@ -182,7 +182,9 @@ class FakeMachine::State {
     const MutexLock lock(mutex_);
     if (!entry.record.alive) return absl::UnavailableError("the VM has ended");
     if (!directory.directory.valid()) return absl::InvalidArgumentError("a share needs a directory");
-    entry.record.shares.try_emplace(directory.tag, FakeShare{.path = directory.path, .read_only = directory.read_only});
+    entry.record.shares.try_emplace(
+        directory.tag,
+        FakeShare{.path = directory.path, .read_only = directory.read_only, .immediate = directory.immediate});
     return absl::OkStatus();
   }
 

@@ -17,6 +17,7 @@ namespace husk::hypervisor {
 struct FakeShare {
   std::string path;
   bool read_only = false;
+  bool immediate = false;
 };
 
 // What a test sees of a VM of the fake: the VmConfig it was started with, without descriptors, and what became of it.

@@ -49,13 +49,15 @@ StatusOr<Sockets> MakeSockets(const Context& context, int directory) {
   return sockets;
 }
 
-std::vector<std::string> Command(const std::string& binary, int listener) {
+std::vector<std::string> Command(const std::string& binary, int listener, bool immediate) {
+  // cache=auto: what changes on the host shows in the guest within a second. With a timeout of 0 it shows at once, and
+  // the guest keeps no name, so that a file that is gone on the host is not held open here.
+  const std::string cache = immediate ? "cache=auto,timeout=0" : "cache=auto";
   return {binary, absl::StrCat("--fd=", listener), "-f",
           // The launcher has set the limit; raising it would take a right that the server does not have.
           "--rlimit-nofile=0", "-o", absl::StrCat("source=", launcher::kSharedRoot), "-o",
-          // cache=auto: what changes on the host shows in the guest within a second. Locks stay among the pod's
-          // containers: this server would wait for one of the host's with its only thread.
-          "sandbox=namespace,cache=auto,xattr,announce_submounts,no_flock,no_posix_lock,log_level=warn"};
+          // Locks stay among the pod's containers: this server would wait for one of the host's with its only thread.
+          absl::StrCat("sandbox=namespace,", cache, ",xattr,announce_submounts,no_flock,no_posix_lock,log_level=warn")};
 }
 
 // virtiofsd serves from a child, which is the first process of a namespace.
@@ -127,7 +129,7 @@ StatusOr<FileServer> StartFileServer(const Context& context, IoThread& io_thread
   }
   const int listener = child.Add(sockets.listener.get());
   plan.keep = {listener};
-  plan.command = Command(options.virtiofsd_binary, listener);
+  plan.command = Command(options.virtiofsd_binary, listener, share.immediate);
 
   HUSK_ASSIGN_OR_RETURN(const pid_t pid,
                         Spawn(launcher::PlanArguments(options.launcher_binary, plan), child, log.get()));

@@ -112,6 +112,12 @@ StatusOr<HostTree> ReadHostTree(const std::string& directory) {
   return std::move(reader.tree());
 }
 
+std::int64_t BytesOf(const HostTree& tree) {
+  std::int64_t bytes = 0;
+  for (const auto& [path, entry] : tree) bytes += entry.size;
+  return bytes;
+}
+
 StatusOr<HostEntry> ReadHostFile(const std::string& path) {
   struct stat info{};
   if (stat(path.c_str(), &info) != 0) return ErrnoStatus(errno, absl::StrCat("stat ", path));

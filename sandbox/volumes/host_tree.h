@@ -35,6 +35,9 @@ using HostTree = std::map<std::string, HostEntry>;
 // directory or symlink; ABORTED if the tree changed while it was read: to be read again.
 StatusOr<HostTree> ReadHostTree(const std::string& directory);
 
+// Of its files together.
+std::int64_t BytesOf(const HostTree& tree);
+
 // One file, for comparison with an earlier state of it. Symlinks are followed.
 StatusOr<HostEntry> ReadHostFile(const std::string& path);
 

@@ -32,12 +32,31 @@ constexpr auto kDeviceTimeout = std::chrono::seconds(60);
 constexpr auto kUndoTimeout = std::chrono::seconds(15);
 // A tree that changes while it is read is read again.
 constexpr int kReadAttempts = 20;
+// At the channel's speed under emulation a copy of this takes most of a second, and a swap shall be seen within two.
+constexpr std::int64_t kLargestCopy = std::int64_t{16} << 20;
 
 constexpr std::uint32_t kDirectoryEvents = IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ATTRIB;
 constexpr std::uint32_t kFileEvents = IN_CLOSE_WRITE | IN_ATTRIB;
 
 bool IsKept(const VolumeSource& source) {
   return source.kind == VolumeKind::kFiles || (source.kind == VolumeKind::kFile && !source.copy_back);
+}
+
+StatusOr<bool> IsLarge(const Context& context, const std::string& directory) {
+  auto tree = ReadHostTree(directory);
+  for (int count = 1; count < kReadAttempts && absl::IsAborted(tree.status()); ++count) {
+    HUSK_RETURN_IF_ERROR(SleepFor(context, kSettle));
+    tree = ReadHostTree(directory);
+  }
+  // More than can be copied at all.
+  if (absl::IsResourceExhausted(tree.status())) return true;
+  HUSK_RETURN_IF_ERROR(tree.status());
+  return BytesOf(*tree) > kLargestCopy;
+}
+
+// For want of a port or of a file server.
+bool CannotShare(const Status& status) {
+  return absl::IsResourceExhausted(status) || absl::IsFailedPrecondition(status);
 }
 
 }  // namespace
@@ -63,15 +82,9 @@ StatusOr<std::vector<agent::v1::VolumeMount>> PodVolumes::Prepare(const Context&
   for (const ContainerMount& mount : mounts) {
     const std::string doing = absl::StrCat("mount ", mount.container_path);
     HUSK_ASSIGN_OR_RETURN_DOING(const VolumeSource source, FindVolumeSource(mount, pod_uid_), doing);
-    const VolumePointer volume = FindOrAdd(source);
-    // Watched before it is read: no change is missed.
-    if (IsKept(source)) {
-      const MutexLock lock(mutex_);
-      Keep(volume);
-    }
-    HUSK_RETURN_IF_ERROR_DOING(Copy(context, *volume), doing);
+    HUSK_ASSIGN_OR_RETURN_DOING(std::string id, Provide(context, FindOrAdd(source)), doing);
     agent::v1::VolumeMount& made = result.emplace_back();
-    made.set_volume_id(source.id);
+    made.set_volume_id(std::move(id));
     made.set_sub_path(source.sub_path);
     made.set_destination(mount.container_path);
     made.set_read_only(mount.read_only);
@@ -87,7 +100,7 @@ void PodVolumes::Adopt(const std::vector<ContainerMount>& mounts) {
                    Words(source.status()));
       continue;
     }
-    const VolumePointer volume = FindOrAdd(*source);
+    const VolumePointer volume = FindOrAdd(*source, /*earlier=*/true);
     if (!IsKept(*source)) continue;
     const MutexLock lock(mutex_);
     Keep(volume);
@@ -121,24 +134,60 @@ Status PodVolumes::Release(const Context& context, const std::vector<ContainerMo
   return result;
 }
 
-PodVolumes::VolumePointer PodVolumes::FindOrAdd(const VolumeSource& source) {
+PodVolumes::VolumePointer PodVolumes::FindOrAdd(const VolumeSource& source, bool earlier) {
   const MutexLock lock(mutex_);
   VolumePointer& volume = volumes_[source.id];
-  if (volume == nullptr) {
-    volume = std::make_shared<Volume>();
-    volume->source = source;
-  }
+  if (volume == nullptr) volume = std::make_shared<Volume>(source, earlier);
   return volume;
+}
+
+StatusOr<std::string> PodVolumes::Provide(const Context& context, const VolumePointer& volume) {
+  const MutexLock lock(volume->copying);
+  HUSK_RETURN_IF_ERROR(Make(context, *volume));
+  const VolumeSource& source = volume->source;
+  if (*volume->kind != source.kind) return SharedInstead(source).id;
+  // Watched before it is read: no change is missed.
+  if (IsKept(source)) {
+    const MutexLock also(mutex_);
+    Keep(volume);
+  }
+  HUSK_RETURN_IF_ERROR(Copy(context, *volume));
+  return source.id;
+}
+
+StatusOr<VolumeKind> PodVolumes::ChooseKind(const Context& context, const Volume& volume) const {
+  const VolumeSource& source = volume.source;
+  if (source.kind != VolumeKind::kFiles) return source.kind;
+  // Containers of an earlier process have it as it was then, whatever its size is now.
+  HUSK_ASSIGN_OR_RETURN(const bool is_shared, shared_.Has(context, SharedInstead(source).id));
+  if (is_shared) return VolumeKind::kShared;
+  if (volume.earlier) return VolumeKind::kFiles;
+  HUSK_ASSIGN_OR_RETURN(const bool is_large, IsLarge(context, source.path));
+  return is_large ? VolumeKind::kShared : VolumeKind::kFiles;
 }
 
 Status PodVolumes::Make(const Context& context, Volume& volume) {
   if (volume.made) return absl::OkStatus();
   const VolumeSource& source = volume.source;
-  if (source.kind == VolumeKind::kShared) {
-    HUSK_RETURN_IF_ERROR(MakeShared(context, source));
-    volume.made = true;
-    return absl::OkStatus();
+  if (!volume.kind) {
+    HUSK_ASSIGN_OR_RETURN(volume.kind, ChooseKind(context, volume));
   }
+  if (*volume.kind == VolumeKind::kShared) {
+    const bool instead = source.kind != VolumeKind::kShared;
+    const Status shared = MakeShared(context, instead ? SharedInstead(source) : source);
+    volume.made = shared.ok();
+    if (shared.ok() || !instead || !CannotShare(shared)) return shared;
+    spdlog::warn("pod={} {} is large, and has to be copied into the guest all the same: {}", pod_id_, source.path,
+                 Words(shared));
+    volume.kind = source.kind;
+    volume.told_large = true;
+  }
+  HUSK_RETURN_IF_ERROR(MakeInGuest(context, source));
+  volume.made = true;
+  return absl::OkStatus();
+}
+
+Status PodVolumes::MakeInGuest(const Context& context, const VolumeSource& source) {
   agent::v1::CreateVolumeRequest request;
   request.set_volume_id(source.id);
   // A file is small, and what is in memory on the host, a secret, shall not reach a disk here.
@@ -149,9 +198,7 @@ Status PodVolumes::Make(const Context& context, Volume& volume) {
   request.set_uid(source.uid);
   request.set_gid(source.gid);
   request.set_size_bytes(source.size_bytes);
-  HUSK_RETURN_IF_ERROR_DOING(client_->CreateVolume(context, request), "make the volume in the guest");
-  volume.made = true;
-  return absl::OkStatus();
+  return Annotate(client_->CreateVolume(context, request), "make the volume in the guest");
 }
 
 Status PodVolumes::MakeShared(const Context& context, const VolumeSource& source) {
@@ -176,31 +223,37 @@ Status PodVolumes::MakeShared(const Context& context, const VolumeSource& source
 }
 
 Status PodVolumes::Copy(const Context& context, Volume& volume) {
+  if (*volume.kind == VolumeKind::kFile) return CopyFileNow(context, volume);
+  if (*volume.kind != VolumeKind::kFiles) return absl::OkStatus();
+  Status copied = CopyTreeNow(context, volume);
+  for (int count = 1; count < kReadAttempts && absl::IsAborted(copied); ++count) {
+    HUSK_RETURN_IF_ERROR(SleepFor(context, kSettle));
+    copied = CopyTreeNow(context, volume);
+  }
+  return copied;
+}
+
+Status PodVolumes::CopyAgain(const Context& context, Volume& volume) {
   const MutexLock lock(volume.copying);
   HUSK_RETURN_IF_ERROR(Make(context, volume));
-  if (volume.source.kind == VolumeKind::kEmptyDirectory || volume.source.kind == VolumeKind::kShared) {
-    return absl::OkStatus();
-  }
-  if (volume.source.kind == VolumeKind::kFile) return CopyFileNow(context, volume);
-  return CopyTreeNow(context, volume);
+  // It is the host's own: the guest sees the change.
+  if (*volume.kind == VolumeKind::kShared) StopKeeping(volume);
+  return Copy(context, volume);
 }
 
 Status PodVolumes::CopyTreeNow(const Context& context, Volume& volume) {
-  Status status;
-  for (int attempt = 0; attempt < kReadAttempts; ++attempt) {
-    auto now = ReadHostTree(volume.source.path);
-    status = now.status();
-    if (now.ok()) {
-      if (volume.tree == *now) return absl::OkStatus();
-      // If it fails half-way the guest has something between the two: all is copied the next time.
-      const HostTree before = std::exchange(volume.tree, std::nullopt).value_or(HostTree());
-      status = CopyTree(context, *client_, volume.source.id, volume.source.path, before, *now);
-      if (status.ok()) volume.tree = *std::move(now);
-    }
-    if (!absl::IsAborted(status)) break;
-    HUSK_RETURN_IF_ERROR(SleepFor(context, kSettle));
+  HUSK_ASSIGN_OR_RETURN(HostTree now, ReadHostTree(volume.source.path));
+  if (volume.tree == now) return absl::OkStatus();
+  if (!volume.told_large && BytesOf(now) > kLargestCopy) {
+    volume.told_large = true;
+    spdlog::info("pod={} {} has grown to {} MiB: it stays a copy for this pod's life, so changes reach the guest late",
+                 pod_id_, volume.source.path, BytesOf(now) >> 20);
   }
-  return status;
+  // If it fails half-way the guest has something between the two: all is copied the next time.
+  const HostTree before = std::exchange(volume.tree, std::nullopt).value_or(HostTree());
+  HUSK_RETURN_IF_ERROR(CopyTree(context, *client_, volume.source.id, volume.source.path, before, now));
+  volume.tree = std::move(now);
+  return absl::OkStatus();
 }
 
 Status PodVolumes::CopyFileNow(const Context& context, Volume& volume) {
@@ -229,6 +282,16 @@ void PodVolumes::Keep(const VolumePointer& volume) {
                  Words(ErrnoStatus(errno, "inotify")), kLook.count());
   }
   if (!thread_.joinable()) thread_ = std::thread([this] { Run(); });
+}
+
+void PodVolumes::StopKeeping(const Volume& volume) {
+  const MutexLock lock(mutex_);
+  unwatched_.erase(volume.source.id);
+  const auto watch = std::find_if(watches_.begin(), watches_.end(),
+                                  [&](const auto& entry) { return entry.second == volume.source.id; });
+  if (watch == watches_.end()) return;
+  inotify_rm_watch(inotify_.get(), watch->first);
+  watches_.erase(watch);
 }
 
 void PodVolumes::Wake() {
@@ -298,7 +361,7 @@ void PodVolumes::Run() {
     TakeEvents();
     failed = false;
     for (const VolumePointer& volume : TakeDirty()) {
-      const Status copied = Copy(context.WithTimeout(kCopyTimeout), *volume);
+      const Status copied = CopyAgain(context.WithTimeout(kCopyTimeout), *volume);
       if (copied.ok() || stop_.stop_requested()) continue;
       spdlog::warn("pod={} copy {} to the guest: {}; trying again", pod_id_, volume->source.path, Words(copied));
       failed = true;

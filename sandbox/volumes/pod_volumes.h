@@ -52,23 +52,37 @@ class PodVolumes {
 
  private:
   struct Volume {
-    VolumeSource source;
-    Mutex copying;  // one copy at a time; held during calls of the guest
+    Volume(VolumeSource described, bool of_earlier_process)
+        : source(std::move(described)), earlier(of_earlier_process) {}
+
+    const VolumeSource source;
+    const bool earlier;  // an earlier process made it
+    Mutex copying;       // one copy at a time; held during calls of the guest
+    // source.kind, or kShared instead of kFiles: chosen once, for the pod's life.
+    std::optional<VolumeKind> kind ABSL_GUARDED_BY(copying);
     bool made ABSL_GUARDED_BY(copying) = false;
+    bool told_large ABSL_GUARDED_BY(copying) = false;
     // What the guest has; nothing: not known.
     std::optional<HostTree> tree ABSL_GUARDED_BY(copying);
     std::optional<HostEntry> file ABSL_GUARDED_BY(copying);
   };
   using VolumePointer = std::shared_ptr<Volume>;
 
-  VolumePointer FindOrAdd(const VolumeSource& source);
+  VolumePointer FindOrAdd(const VolumeSource& source, bool earlier = false);
+  // Makes it, copies into it and keeps it, as its kind wants. The id that is to be mounted.
+  StatusOr<std::string> Provide(const Context& context, const VolumePointer& volume);
+  StatusOr<VolumeKind> ChooseKind(const Context& context, const Volume& volume) const;
   Status Make(const Context& context, Volume& volume) ABSL_EXCLUSIVE_LOCKS_REQUIRED(volume.copying);
+  Status MakeInGuest(const Context& context, const VolumeSource& source);
   Status MakeShared(const Context& context, const VolumeSource& source);
-  Status Copy(const Context& context, Volume& volume);
+  Status Copy(const Context& context, Volume& volume) ABSL_EXCLUSIVE_LOCKS_REQUIRED(volume.copying);
+  // After a change on the host.
+  Status CopyAgain(const Context& context, Volume& volume);
   Status CopyTreeNow(const Context& context, Volume& volume) ABSL_EXCLUSIVE_LOCKS_REQUIRED(volume.copying);
   Status CopyFileNow(const Context& context, Volume& volume) ABSL_EXCLUSIVE_LOCKS_REQUIRED(volume.copying);
 
   void Keep(const VolumePointer& volume) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void StopKeeping(const Volume& volume);
   void Wake();
   void Run();
   // False when it is time to stop.

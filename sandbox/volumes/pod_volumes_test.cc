@@ -228,6 +228,59 @@ TEST_F(PodVolumesTest, AShareThatTheGuestCannotMountIsTakenAway) {
   EXPECT_TRUE(absl::IsResourceExhausted(full.status()));
 }
 
+TEST_F(PodVolumesTest, ALargeVolumeIsSharedAndStaysSo) {
+  const std::string half(std::size_t{9} << 20, 'x');
+  Swap("..1", {{"a", half}, {"b", half}});
+  const std::string id = Prepare(Configuration());
+  ASSERT_EQ(Shares().size(), 1U);
+  EXPECT_EQ(Shares().at(id).path, configuration_);
+  EXPECT_TRUE(Shares().at(id).read_only);
+  EXPECT_TRUE(Shares().at(id).immediate);
+  EXPECT_EQ(guest().call_count("ChangeVolume"), 0);
+  // Whatever becomes of it, and whoever asks: a volume of one pod is one thing.
+  Swap("..2", {{"a", "small"}});
+  EXPECT_EQ(Prepare(Configuration()), id);
+  volumes_.reset();
+  Start();
+  volumes_->Adopt({Configuration()});
+  Swap("..3", {{"a", "smaller"}});
+  EXPECT_EQ(Prepare(Configuration()), id);
+  volumes_->Stop();
+  EXPECT_EQ(Shares().size(), 1U);
+  EXPECT_EQ(guest().call_count("ChangeVolume"), 0);
+}
+
+TEST_F(PodVolumesTest, ASmallVolumeThatGrowsStaysACopy) {
+  Swap("..1", {{"key", "small"}});
+  const std::string id = Prepare(Configuration());
+  const std::string large(std::size_t{17} << 20, 'x');
+  Swap("..2", {{"key", large}});
+  EXPECT_TRUE(Becomes(id, Swapped("..2", large)));
+  volumes_.reset();
+  Start();
+  volumes_->Adopt({Configuration()});
+  EXPECT_EQ(Prepare(Configuration()), id);
+  EXPECT_TRUE(Shares().empty());
+}
+
+TEST_F(PodVolumesTest, WithoutAPortALargeVolumeIsCopied) {
+  const std::string large(std::size_t{17} << 20, 'x');
+  Swap("..1", {{"key", large}});
+  machine_.FailNext(hypervisor::FakeOperation::kAttachShare, absl::ResourceExhaustedError("all ports are in use"));
+  const std::string id = Prepare(Configuration());
+  EXPECT_EQ(guest().volume(id), Swapped("..1", large));
+  EXPECT_TRUE(Shares().empty());
+  Swap("..2", {{"key", "small"}});
+  EXPECT_TRUE(Becomes(id, Swapped("..2", "small")));
+  EXPECT_EQ(Prepare(Configuration()), id);
+  // Other failures are no reason to copy.
+  std::filesystem::rename(configuration_, configuration_ + "-other");
+  const ContainerMount other{.container_path = "/other", .host_path = configuration_ + "-other", .read_only = true};
+  std::ofstream(other.host_path + "/large") << large;
+  machine_.FailNext(hypervisor::FakeOperation::kAttachShare, absl::InternalError("broken"));
+  EXPECT_EQ(volumes_->Prepare(context_, {other}).status().code(), absl::StatusCode::kInternal);
+}
+
 TEST_F(PodVolumesTest, ErrorsNameTheMount) {
   const auto prepared = volumes_->Prepare(context_, {{.container_path = "/data", .host_path = "/none"}});
   EXPECT_TRUE(absl::IsInvalidArgument(prepared.status()));

@@ -11,19 +11,25 @@
 namespace husk::sandbox {
 
 StatusOr<bool> SharedDirectories::Share(const Context& context, const VolumeSource& source) const {
-  HUSK_ASSIGN_OR_RETURN(const auto present, vm_->SharedDirectories(context));
-  if (std::find(present.begin(), present.end(), source.id) != present.end()) return false;
+  HUSK_ASSIGN_OR_RETURN(const bool present, Has(context, source.id));
+  if (present) return false;
   // The path is resolved here, once: from now on the directory is this one.
   hypervisor::SharedDirectory share{
       .tag = source.id,
       .directory = UniqueFd(open(source.path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)),
       .path = source.path,
       .read_only = source.read_only,
+      .immediate = source.immediate,
   };
   if (!share.directory.valid()) return ErrnoStatus(errno, absl::StrCat("open ", source.path));
   HUSK_ASSIGN_OR_RETURN_DOING(share.cgroup_procs, cgroup_procs_(), "find the pod's cgroup");
   HUSK_RETURN_IF_ERROR(vm_->AttachSharedDirectory(context, share));
   return true;
+}
+
+StatusOr<bool> SharedDirectories::Has(const Context& context, const std::string& id) const {
+  HUSK_ASSIGN_OR_RETURN(const auto present, vm_->SharedDirectories(context));
+  return std::find(present.begin(), present.end(), id) != present.end();
 }
 
 Status SharedDirectories::End(const Context& context, const std::string& id) const {

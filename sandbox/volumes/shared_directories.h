@@ -25,6 +25,8 @@ class SharedDirectories {
   // By the source's id for a tag. False if the VM has it already: it then stays the directory that it was, whatever the
   // path names by now.
   StatusOr<bool> Share(const Context& context, const VolumeSource& source) const;
+  // Whether the VM has it.
+  StatusOr<bool> Has(const Context& context, const std::string& id) const;
   // OK if there is none, or no VM any more.
   Status End(const Context& context, const std::string& id) const;
 

@@ -146,6 +146,16 @@ StatusOr<VolumeSource> DirectorySource(const ContainerMount& mount, const std::s
 
 }  // namespace
 
+VolumeSource SharedInstead(const VolumeSource& files) {
+  VolumeSource shared = files;
+  shared.kind = VolumeKind::kShared;
+  // No path has two slashes.
+  shared.id = IdOf(absl::StrCat(files.path, "//shared-instead"));
+  shared.read_only = true;
+  shared.immediate = true;
+  return shared;
+}
+
 StatusOr<VolumeSource> FindVolumeSource(const ContainerMount& mount, const std::string& pod_uid) {
   if (mount.host_path.empty() || mount.host_path.front() != '/' || mount.host_path.find('\0') != std::string::npos) {
     return absl::InvalidArgumentError(absl::StrCat("host_path \"", mount.host_path, "\" is no absolute path"));

@@ -11,8 +11,8 @@
 namespace husk::sandbox {
 
 enum class VolumeKind {
-  kFile,            // one file: copied in
-  kFiles,           // a directory of files that the kubelet keeps: copied in, and kept like it
+  kFile,   // one file: copied in
+  kFiles,  // a directory of files that the kubelet keeps: copied in, and kept like it; a large one: SharedInstead
   kEmptyDirectory,  // the pod's own: made in the guest, never on the host
   kShared,          // any other directory: the host's own, by virtiofs
 };
@@ -23,6 +23,7 @@ struct VolumeSource {
   std::string path;        // on the host, of the whole volume
   std::string sub_path;    // the part of an empty directory that is mounted; empty: all of it
   bool read_only = false;  // of a shared directory: the guest can never write to it
+  bool immediate = false;  // of a shared directory: changes of the host show at once, for the price of slower look-ups
   bool in_memory = false;  // as on the host
   bool copy_back = false;  // what a container leaves in the file belongs to the host when it exits
   std::uint32_t mode = 0;  // permission bits
@@ -35,6 +36,10 @@ struct VolumeSource {
 // ".../pods/<pod_uid>/...". INVALID_ARGUMENT if the path is missing or no absolute path; UNIMPLEMENTED, in words that
 // say so, for what this version cannot give to a guest.
 StatusOr<VolumeSource> FindVolumeSource(const ContainerMount& mount, const std::string& pod_uid);
+
+// The same files (a source of kind kFiles) as a directory of the host, read-only: for content that is too large to be
+// copied at each change. The id is another one.
+VolumeSource SharedInstead(const VolumeSource& files);
 
 }  // namespace husk::sandbox
 
