@@ -8,6 +8,7 @@
 #include "agent/common/fault_point.h"
 #include "agent/common/rollback.h"
 #include "sandbox/logging.h"
+#include "sandbox/network/bandwidth.h"
 #include "sandbox/pod_operations.h"
 #include "sandbox/vm_size.h"
 
@@ -166,13 +167,21 @@ class Making {
         agent::v1::Route& path = *added.add_routes();
         path.set_destination(route.destination);
         path.set_gateway(route.gateway);
+        path.set_metric(route.metric);
+        path.set_source(route.source);
+      }
+      for (const NetworkNeighbour& neighbour : interface.neighbours) {
+        agent::v1::Neighbour& entry = *added.add_neighbours();
+        entry.set_address(neighbour.address);
+        entry.set_mac_address(neighbour.mac_address);
       }
     }
-    for (const std::string& server : config.dns.servers.empty() ? network.dns_servers : config.dns.servers) {
-      sandbox.add_dns_servers(server);
-    }
-    for (const std::string& search : config.dns.searches) sandbox.add_dns_searches(search);
-    for (const std::string& option : config.dns.options) sandbox.add_dns_options(option);
+    // The kubelet's word on DNS counts; only without one does CNI's.
+    const DnsConfig& asked = config.dns;
+    const bool none = asked.servers.empty() && asked.searches.empty() && asked.options.empty();
+    for (const auto& server : none ? network.dns_servers : asked.servers) sandbox.add_dns_servers(server);
+    for (const auto& search : none ? network.dns_searches : asked.searches) sandbox.add_dns_searches(search);
+    for (const auto& option : none ? network.dns_options : asked.options) sandbox.add_dns_options(option);
     for (const auto& [name, value] : config.sysctls) (*sandbox.mutable_sysctls())[name] = value;
     sandbox.set_scratch_lun(0);
     const Status configured = pod_.client()->ConfigureSandbox(context_, request);
@@ -213,6 +222,7 @@ Status CheckPodConfig(const PodConfig& config) {
   if (!config.log_directory.empty() && config.log_directory.front() != '/') {
     return refuse("log_directory", absl::StrCat("\"", config.log_directory, "\" is not an absolute path"));
   }
+  HUSK_RETURN_IF_ERROR(BandwidthOf(config.annotations).status());
   const std::string prefix = "linux.security_context.namespace_options.";
   const std::string why = "NODE: a pod is a virtual machine and cannot be in the host's ";
   if (config.namespaces.network == NamespaceMode::kNode)

@@ -5,6 +5,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "sandbox/id.h"
+#include "sandbox/network/bandwidth.h"
 
 namespace husk::sandbox {
 
@@ -20,7 +21,12 @@ NetworkRequest Pod::network_request() const {
           .name = metadata.name,
           .kubernetes_namespace = metadata.kubernetes_namespace,
           .uid = metadata.uid,
-          .port_mappings = config().port_mappings};
+          .port_mappings = config().port_mappings,
+          // CheckPodConfig has seen the annotations; those of an older record that it would not take limit nothing.
+          .bandwidth = BandwidthOf(config().annotations).value_or(Bandwidth()),
+          .dns_servers = config().dns.servers,
+          .dns_searches = config().dns.searches,
+          .dns_options = config().dns.options};
 }
 
 // ---- operations -----------------------------------------------------------------------------------------------------
@@ -64,8 +70,9 @@ PodStatus Pod::Snapshot(bool verbose) const {
   PodStatus status{.id = id(), .config = config(), .state = state_, .created_at = record_.created_at};
   status.config.resources = resources_;
   status.config.overhead = overhead_;
-  for (const NetworkInterface& interface : network_.interfaces) {
-    for (const std::string& address : interface.addresses) {
+  // The pod is known by its first interface: a cluster does not reach those of further networks.
+  if (!network_.interfaces.empty()) {
+    for (const std::string& address : network_.interfaces.front().addresses) {
       status.addresses.push_back(address.substr(0, address.find('/')));
     }
   }

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <linux/if_addr.h>
+#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 
@@ -58,6 +59,18 @@ Status AddAddress(RouteSocket& socket, int index, const std::string& text) {
   return socket.Call(message, absl::StrCat("add address ", text));
 }
 
+Status AddNeighbour(RouteSocket& socket, int index, const v1::Neighbour& neighbour) {
+  HUSK_ASSIGN_OR_RETURN(const IpPrefix address, ParsePrefix(neighbour.address()));
+  HUSK_ASSIGN_OR_RETURN(const auto mac, ParseMac(neighbour.mac_address()));
+  ndmsg fixed{};
+  fixed.ndm_family = static_cast<std::uint8_t>(address.family);
+  fixed.ndm_ifindex = index;
+  fixed.ndm_state = NUD_PERMANENT;
+  NetlinkMessage message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, fixed);
+  message.Attribute(NDA_DST, address.bytes.data(), address.size).Attribute(NDA_LLADDR, mac.data(), mac.size());
+  return socket.Call(message, absl::StrCat("add neighbour ", neighbour.address()));
+}
+
 Status AddRoute(RouteSocket& socket, int index, const v1::Route& route) {
   HUSK_ASSIGN_OR_RETURN(const IpPrefix destination, ParsePrefix(route.destination()));
   rtmsg fixed{};
@@ -76,12 +89,18 @@ Status AddRoute(RouteSocket& socket, int index, const v1::Route& route) {
           absl::StrCat("route ", route.destination(), ": the gateway ", route.gateway(), " is of another family"));
     }
   }
+  IpPrefix source;
+  if (!route.source().empty()) {
+    HUSK_ASSIGN_OR_RETURN(source, ParsePrefix(route.source()));
+  }
   const auto call = [&](unsigned flags) {
     fixed.rtm_flags = flags;
     NetlinkMessage message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, fixed);
     message.Attribute(RTA_OIF, static_cast<std::uint32_t>(index));
     if (destination.length > 0) message.Attribute(RTA_DST, destination.bytes.data(), destination.size);
     if (!on_link) message.Attribute(RTA_GATEWAY, gateway.bytes.data(), gateway.size);
+    if (route.metric() != 0) message.Attribute(RTA_PRIORITY, route.metric());
+    if (source.size != 0) message.Attribute(RTA_PREFSRC, source.bytes.data(), source.size);
     return socket.Call(message, absl::StrCat("add route ", route.destination(), " via ", route.gateway()));
   };
   const Status status = call(0);
@@ -118,8 +137,28 @@ Status ConfigureInterface(RouteSocket& socket, const std::string& present_name, 
   }
   HUSK_RETURN_IF_ERROR(SetLinkFlags(socket, index, IFF_UP, IFF_UP, "link up"));
   for (const auto& address : wanted.addresses()) HUSK_RETURN_IF_ERROR(AddAddress(socket, index, address));
+  for (const auto& neighbour : wanted.neighbours()) HUSK_RETURN_IF_ERROR(AddNeighbour(socket, index, neighbour));
   for (const auto& route : wanted.routes()) HUSK_RETURN_IF_ERROR(AddRoute(socket, index, route));
   return absl::OkStatus();
+}
+
+// The present names, of which none stands in the way any more: what shall be called otherwise gives its name up first.
+StatusOr<std::vector<std::string>> ClearNames(RouteSocket& socket, const std::vector<std::string>& present,
+                                              const std::vector<v1::Interface>& interfaces) {
+  std::vector<std::string> names(present.begin(), present.begin() + static_cast<std::ptrdiff_t>(interfaces.size()));
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (names[i] == interfaces[i].name()) continue;
+    const int index = static_cast<int>(if_nametoindex(names[i].c_str()));
+    HUSK_RETURN_IF_ERROR(SetLinkFlags(socket, index, 0, IFF_UP, "link down"));
+    ifinfomsg link{};
+    link.ifi_family = AF_UNSPEC;
+    link.ifi_index = index;
+    names[i] = absl::StrCat("unnamed", i);
+    NetlinkMessage message(RTM_NEWLINK, 0, link);
+    message.Attribute(IFLA_IFNAME, names[i].c_str(), names[i].size() + 1);
+    HUSK_RETURN_IF_ERROR(socket.Call(message, "clear a name"));
+  }
+  return names;
 }
 
 }  // namespace
@@ -168,8 +207,9 @@ Status ConfigureInterfaces(const std::vector<v1::Interface>& interfaces) {
     return absl::FailedPreconditionError(
         absl::StrCat(interfaces.size(), " interfaces are asked for, the VM has ", present.size()));
   }
+  HUSK_ASSIGN_OR_RETURN(const auto names, ClearNames(socket, present, interfaces));
   for (std::size_t i = 0; i < interfaces.size(); ++i) {
-    HUSK_RETURN_IF_ERROR_DOING(ConfigureInterface(socket, present[i], interfaces[i]),
+    HUSK_RETURN_IF_ERROR_DOING(ConfigureInterface(socket, names[i], interfaces[i]),
                                absl::StrCat("interface ", interfaces[i].name()));
   }
   return absl::OkStatus();

@@ -58,14 +58,14 @@ std::string ResolvConf(const v1::SandboxConfig& config) {
 std::string Hosts(const v1::SandboxConfig& config) {
   std::string text = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
   if (config.hostname().empty()) return text;
-  bool addressed = false;
-  for (const auto& interface : config.interfaces()) {
-    for (const auto& address : interface.addresses()) {
-      absl::StrAppend(&text, address.substr(0, address.find('/')), "\t", config.hostname(), "\n");
-      addressed = true;
-    }
+  // The pod is known by the addresses of its first interface.
+  if (config.interfaces_size() == 0 || config.interfaces(0).addresses_size() == 0) {
+    absl::StrAppend(&text, "127.0.1.1\t", config.hostname(), "\n");
+    return text;
   }
-  if (!addressed) absl::StrAppend(&text, "127.0.1.1\t", config.hostname(), "\n");
+  for (const auto& address : config.interfaces(0).addresses()) {
+    absl::StrAppend(&text, address.substr(0, address.find('/')), "\t", config.hostname(), "\n");
+  }
   return text;
 }
 

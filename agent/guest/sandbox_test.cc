@@ -26,7 +26,11 @@ TEST(SandboxTest, WritesThePodsFiles) {
             "search a.example b.example\nnameserver 10.0.0.10\nnameserver fd00::a\noptions ndots:5\n");
   EXPECT_NE(Hosts(config).find("127.0.1.1\tpod\n"), std::string::npos);
   config.add_interfaces()->add_addresses("10.1.2.3/24");
-  EXPECT_NE(Hosts(config).find("10.1.2.3\tpod\n"), std::string::npos);
+  config.mutable_interfaces(0)->add_addresses("fd00::3/64");
+  config.add_interfaces()->add_addresses("10.9.9.9/24");
+  EXPECT_EQ(Hosts(config),
+            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n10.1.2.3\tpod\nfd00::3\tpod\n")
+      << "both families of the interface that the pod is known by";
 }
 
 TEST(SandboxTest, SysctlsStayBelowProcSys) {

@@ -43,6 +43,7 @@ struct Config {
     std::vector<std::string> plugin_directories = {"/opt/cni/bin", "/usr/lib/cni"};
     std::string default_bridge = "husk0";
     std::string default_subnet = "10.88.0.0/16";
+    bool filter_sources = true;
   } network;
 
   std::uint32_t parallel_layers = 3;

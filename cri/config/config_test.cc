@@ -63,6 +63,7 @@ TEST(Config, EveryKindOfValueIsRead) {
       "network:\n"
       "  cni_plugin_directories: [/a, /b]\n"
       "  default_subnet: 192.168.7.0/24\n"
+      "  filter_sources: false\n"
       "cgroup: {driver: systemd, root: /machines}\n"
       "lanes:\n"
       "  exec: {workers: 3, queue: 0}\n",
@@ -72,6 +73,7 @@ TEST(Config, EveryKindOfValueIsRead) {
   EXPECT_EQ(config.listen, "unix:///tmp/h.sock");
   EXPECT_EQ(config.log_level, "debug");
   EXPECT_EQ(config.vm.accelerator, AcceleratorChoice::kTcg);
+  EXPECT_FALSE(config.network.filter_sources);
   EXPECT_EQ(config.vm.default_memory, std::uint64_t{512} << 20);
   EXPECT_EQ(config.vm.maximum_vcpus, 4U);
   EXPECT_THAT(config.network.plugin_directories, testing::ElementsAre("/a", "/b"));
@@ -112,6 +114,7 @@ TEST(Config, ErrorsNameThePlaceAndWhatWouldBeRight) {
       {"version: 1\nimages: {pinned: app}\n", "f:2:18: ", "a list of image references"},
       {"version: 1\nimages: {pinned: [\"a b\"]}\n", "f:2:18: ", "an image reference, not \"a b\""},
       {"version: 1\nnetwork: {default_bridge: a-name-that-is-too-long}\n", "f:2:27: ", "at most 15 characters"},
+      {"version: 1\nnetwork: {filter_sources: maybe}\n", "f:2:27: ", "one of true, false"},
       {"version: 1\nnetwork: {default_subnet: 10.88.0/16}\n", "f:2:27: ", "an IPv4 subnet"},
       {"version: 1\nnetwork: {default_subnet: 10.88.0.256/16}\n", "f:2:27: ", "an IPv4 subnet"},
       {"version: 1\nnetwork: {default_subnet: 10.88.0.0/31}\n", "f:2:27: ", "8 to 30 bits"},

@@ -263,6 +263,8 @@ std::vector<ConfigField> MakeFields() {
                 [](Config& config) -> std::vector<std::string>& { return config.network.plugin_directories; }),
       TextField("network.default_bridge", network_text(&Config::Network::default_bridge), CheckBridge),
       TextField("network.default_subnet", network_text(&Config::Network::default_subnet), CheckSubnet),
+      ChoiceField<bool>("network.filter_sources", {{"true", true}, {"false", false}},
+                        [](Config& config) -> bool& { return config.network.filter_sources; }),
       NumberField("images.parallel_layers", 1, 64,
                   [](Config& config) -> std::uint32_t& { return config.parallel_layers; }),
       ListField("images.pinned", "image references; one may end with * for all that begin so", true, CheckPinned,

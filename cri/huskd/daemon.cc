@@ -172,7 +172,8 @@ class Daemon {
                                 .namespace_directory = config_.state + "/netns",
                                 .cache_directory = config_.root + "/cni",
                                 .default_bridge = config_.network.default_bridge,
-                                .default_subnet = config_.network.default_subnet}),
+                                .default_subnet = config_.network.default_subnet,
+                                .filter_sources = config_.network.filter_sources}),
         "set the network up");
     if (const Status ready = network_->Ready(); !ready.ok())
       spdlog::warn("the network is not ready: {}", std::string(ready.message()));

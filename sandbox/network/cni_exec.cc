@@ -12,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "agent/common/subprocess.h"
+#include "sandbox/network/bandwidth.h"
 #include "sandbox/network/json.h"
 
 extern char** environ;
@@ -125,6 +126,32 @@ nlohmann::json PortMappings(const std::vector<PortMapping>& mappings) {
   return ports;
 }
 
+nlohmann::json BandwidthLimits(const Bandwidth& bandwidth) {
+  nlohmann::json limits = nlohmann::json::object();
+  const auto limit = [&](const std::string& direction, std::uint64_t rate) {
+    if (rate == 0) return;
+    limits[direction + "Rate"] = rate;
+    limits[direction + "Burst"] = BurstOf(rate);
+  };
+  limit("ingress", bandwidth.ingress_bits_per_second);
+  limit("egress", bandwidth.egress_bits_per_second);
+  return limits;
+}
+
+// By capability: what plugins that have it are told.
+nlohmann::json CapabilityArguments(const NetworkRequest& request) {
+  nlohmann::json arguments = nlohmann::json::object();
+  nlohmann::json ports = PortMappings(request.port_mappings);
+  if (!ports.empty()) arguments["portMappings"] = std::move(ports);
+  nlohmann::json limits = BandwidthLimits(request.bandwidth);
+  if (!limits.empty()) arguments["bandwidth"] = std::move(limits);
+  if (!request.dns_servers.empty() || !request.dns_searches.empty() || !request.dns_options.empty()) {
+    arguments["dns"] = {
+        {"servers", request.dns_servers}, {"searches", request.dns_searches}, {"options", request.dns_options}};
+  }
+  return arguments;
+}
+
 }  // namespace
 
 StatusOr<CniAttachment> NewAttachment(const NetworkRequest& request, const std::string& namespace_path,
@@ -143,9 +170,7 @@ StatusOr<CniAttachment> NewAttachment(const NetworkRequest& request, const std::
       absl::StrCat("IgnoreUnknown=1;K8S_POD_NAMESPACE=", request.kubernetes_namespace, ";K8S_POD_NAME=", request.name,
                    ";K8S_POD_INFRA_CONTAINER_ID=", request.pod_id, ";K8S_POD_UID=", request.uid);
   attachment.network = std::move(network);
-  attachment.capability_arguments = nlohmann::json::object();
-  nlohmann::json ports = PortMappings(request.port_mappings);
-  if (!ports.empty()) attachment.capability_arguments["portMappings"] = std::move(ports);
+  attachment.capability_arguments = CapabilityArguments(request);
   return attachment;
 }
 

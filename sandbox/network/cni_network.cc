@@ -14,8 +14,8 @@
 #include "sandbox/network/cni_result.h"
 #include "sandbox/network/default_bridge.h"
 #include "sandbox/network/json.h"
-#include "sandbox/network/link.h"
 #include "sandbox/network/namespace.h"
+#include "sandbox/network/pod_links.h"
 #include "sandbox/network/tap.h"
 
 namespace husk::sandbox {
@@ -72,7 +72,7 @@ class CniNetwork : public Network {
                                const NetworkInterface& interface) override {
     HUSK_RETURN_IF_ERROR(CheckPodId(pod_id));
     HUSK_RETURN_IF_ERROR(context.Check());
-    auto tap = OpenTap(namespaces_.PathOf(pod_id), interface.name);
+    auto tap = OpenTap(namespaces_.PathOf(pod_id), interface, options_.filter_sources);
     if (!tap.ok()) return Annotate(tap.status(), absl::StrCat("make a tap for ", interface.name));
     return tap;
   }
@@ -124,18 +124,7 @@ class CniNetwork : public Network {
     HUSK_ASSIGN_OR_RETURN_DOING(auto result,
                                 ConvertResult(attachment.result, attachment.namespace_path, attachment.interface_name),
                                 attachment.network.source);
-    // The links themselves know best; some plugins set routes that they do not tell.
-    HUSK_RETURN_IF_ERROR_DOING(RunInNamespace(attachment.namespace_path,
-                                              [&]() -> Status {
-                                                for (NetworkInterface& interface : result.interfaces) {
-                                                  HUSK_ASSIGN_OR_RETURN(const Link link, ReadLink(interface.name));
-                                                  HUSK_ASSIGN_OR_RETURN(const auto routes, ReadRoutes(link));
-                                                  interface.mtu = link.mtu;
-                                                  interface.mac_address = link.mac_address;
-                                                  AddRoutes(routes, interface);
-                                                }
-                                                return absl::OkStatus();
-                                              }),
+    HUSK_RETURN_IF_ERROR_DOING(RunInNamespace(attachment.namespace_path, [&] { return CompleteFromNamespace(result); }),
                                absl::StrCat("look at what CNI made (", attachment.network.source, ")"));
     return result;
   }

@@ -254,9 +254,10 @@ TEST_F(FakePlugins, AnInterfaceThatIsNotThereIsAnError) {
   Plugin("first", R"(echo '{"ips": [{"address": "10.1.0.2/16"}]}')");
   Configure(R"({"type": "first"})");
   const Status status = Attach().status();
-  EXPECT_TRUE(absl::IsNotFound(status)) << status;
-  EXPECT_THAT(status.message(), HasSubstr("eth0"));
-  EXPECT_TRUE(absl::IsNotFound(network_->CreateTap(Soon(), "pod1", {.name = "eth0"}).status()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_THAT(status.message(), HasSubstr("interface eth0 of the pod is in the CNI result, but not in the namespace"));
+  EXPECT_TRUE(absl::IsNotFound(
+      network_->CreateTap(Soon(), "pod1", {.name = "eth0", .mac_address = "02:00:00:00:00:01"}).status()));
 }
 
 TEST_F(FakePlugins, ReadyFollowsTheConfigurationAndTheInstalledPlugins) {

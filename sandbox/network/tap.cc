@@ -11,8 +11,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "sandbox/network/bpf_program.h"
 #include "sandbox/network/link.h"
 #include "sandbox/network/namespace.h"
+#include "sandbox/network/redirect.h"
+#include "sandbox/network/source_filter.h"
 
 namespace husk::sandbox {
 namespace {
@@ -35,8 +38,15 @@ StatusOr<UniqueFd> MakeTap(const std::string& name) {
   return tap;
 }
 
+StatusOr<UniqueFd> LoadSourceFilter(const NetworkInterface& interface) {
+  HUSK_ASSIGN_OR_RETURN_DOING(const auto program, SourceFilter(interface), "filter what the guest sends");
+  HUSK_ASSIGN_OR_RETURN_DOING(UniqueFd loaded, LoadClassifier(program),
+                              "filter what the guest sends (network.filter_sources: false does without)");
+  return loaded;
+}
+
 // On a thread inside the namespace.
-StatusOr<UniqueFd> JoinTap(const std::string& interface_name) {
+StatusOr<UniqueFd> JoinTap(const std::string& interface_name, int filter) {
   HUSK_ASSIGN_OR_RETURN(const Link interface, ReadLink(interface_name));
   const std::string name = absl::StrCat("tap", interface.index);
   HUSK_ASSIGN_OR_RETURN(UniqueFd tap, MakeTap(name));
@@ -44,17 +54,21 @@ StatusOr<UniqueFd> JoinTap(const std::string& interface_name) {
   SilenceIpv6(name);
   // Up first: a redirect to a link that is down loses frames.
   HUSK_RETURN_IF_ERROR_DOING(BringUp(link, interface.mtu), name);
-  HUSK_RETURN_IF_ERROR_DOING(Redirect(link, interface), absl::StrCat(name, " to ", interface_name));
-  HUSK_RETURN_IF_ERROR_DOING(Redirect(interface, link), absl::StrCat(interface_name, " to ", name));
+  HUSK_RETURN_IF_ERROR_DOING(Redirect(link, interface, filter), absl::StrCat(name, " to ", interface_name));
+  HUSK_RETURN_IF_ERROR_DOING(Redirect(interface, link, /*filter=*/-1), absl::StrCat(interface_name, " to ", name));
   return tap;
 }
 
 }  // namespace
 
-StatusOr<UniqueFd> OpenTap(const std::string& namespace_path, const std::string& interface_name) {
+StatusOr<UniqueFd> OpenTap(const std::string& namespace_path, const NetworkInterface& interface, bool filter_sources) {
+  UniqueFd filter;
+  if (filter_sources) {
+    HUSK_ASSIGN_OR_RETURN(filter, LoadSourceFilter(interface));
+  }
   UniqueFd tap;
   HUSK_RETURN_IF_ERROR(RunInNamespace(namespace_path, [&]() -> Status {
-    HUSK_ASSIGN_OR_RETURN(tap, JoinTap(interface_name));
+    HUSK_ASSIGN_OR_RETURN(tap, JoinTap(interface.name, filter_sources ? filter.get() : -1));
     return absl::OkStatus();
   }));
   return tap;

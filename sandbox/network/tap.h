@@ -6,13 +6,15 @@
 
 #include "agent/common/status.h"
 #include "agent/common/unique_fd.h"
+#include "sandbox/network/network.h"
 
 namespace husk::sandbox {
 
-// Makes a tap in the namespace, up, with the interface's MTU; frames that arrive at one leave by the other. The tap
-// lives as long as the descriptor (non-blocking, close-on-exec, frames with a vnet header). Called again after the
-// descriptor was closed it replaces what is left of the first.
-StatusOr<UniqueFd> OpenTap(const std::string& namespace_path, const std::string& interface_name);
+// Makes a tap in the namespace, up, with the interface's MTU; frames that arrive at one leave by the other, those of
+// the guest only if they pass SourceFilter (with `filter_sources`). The tap lives as long as the descriptor
+// (non-blocking, close-on-exec, frames with a vnet header). Called again after the descriptor was closed it replaces
+// what is left of the first.
+StatusOr<UniqueFd> OpenTap(const std::string& namespace_path, const NetworkInterface& interface, bool filter_sources);
 
 }  // namespace husk::sandbox
 
