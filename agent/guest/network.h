@@ -28,8 +28,8 @@ StatusOr<std::array<std::uint8_t, 6>> ParseMac(const std::string& text);
 
 Status LoopbackUp();
 
-// Names, MAC, MTU, addresses (without duplicate address detection), neighbours, routes, and up; in the order of the VM's virtio-net
-// devices on their bus. May be repeated.
+// Names, MAC, MTU, addresses (without duplicate address detection), neighbours, routes, and up; in the order of the
+// VM's virtio-net devices on their bus. May be repeated.
 Status ConfigureInterfaces(const std::vector<v1::Interface>& interfaces);
 
 }  // namespace husk::agent
