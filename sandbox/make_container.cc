@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/common/fault_point.h"
 #include "agent/common/rollback.h"
+#include "sandbox/container_disks.h"
 #include "sandbox/container_operations.h"
 #include "sandbox/id.h"
 #include "sandbox/logging.h"
@@ -15,16 +16,6 @@ namespace husk::sandbox {
 namespace {
 
 constexpr auto kUndoTimeout = std::chrono::seconds(30);
-
-// Another container's disk of the same image, if it is still attached.
-std::optional<std::uint32_t> SharedDisk(const Pod& pod, const std::string& image_id) {
-  for (const Container& other : pod.containers()) {
-    if (!other.lun) continue;
-    const auto status = pod.container_status(other.id);
-    if (status && status->image_id == image_id) return other.lun;
-  }
-  return std::nullopt;
-}
 
 Status CheckContainerConfig(const ContainerConfig& config) {
   if (config.metadata.name.empty()) return absl::InvalidArgumentError("metadata.name: is empty");
@@ -85,6 +76,12 @@ ContainerStatus FirstStatus(const Pod& pod, const std::string& id, const Contain
   return status;
 }
 
+std::vector<DiskRecord> RecordsOf(const ContainerDisks& disks) {
+  std::vector<DiskRecord> records;
+  for (const ContainerDisk& disk : disks.disks()) records.push_back({.key = disk.key, .lun = disk.lun});
+  return records;
+}
+
 }  // namespace
 
 StatusOr<std::shared_ptr<ContainerOutput>> OpenOutput(const PodConfig& pod, const std::string& id,
@@ -122,17 +119,9 @@ StatusOr<std::string> MakeContainer(Environment& environment, const Context& con
   HUSK_RETURN_IF_ERROR(environment.store->AddContainer(record));
   FaultPoint("create_container.recorded");
 
-  std::optional<std::uint32_t> lun = SharedDisk(pod, image.id);
-  if (!lun) {
-    hypervisor::DiskConfig disk;
-    for (const images::DiskPart& part : lease->disk()) {
-      disk.extents.push_back({.path = part.path, .length = part.length});
-    }
-    HUSK_ASSIGN_OR_RETURN_DOING(lun, vm->AttachDisk(context, disk), absl::StrCat("attach image ", config.image));
-    rollback.Add("detach its image", [vm, lun](const Context& undo) {
-      return vm->alive() ? vm->DetachDisk(undo, *lun) : absl::OkStatus();
-    });
-  }
+  ContainerDisks disks(context, *environment.parts.images, pod, vm, rollback);
+  HUSK_ASSIGN_OR_RETURN_DOING(const std::uint32_t lun, disks.AttachImage(*lease),
+                              absl::StrCat("attach image ", config.image));
   FaultPoint("create_container.disk_attached");
 
   const auto volumes = pod.volumes();
@@ -144,7 +133,10 @@ StatusOr<std::string> MakeContainer(Environment& environment, const Context& con
   FaultPoint("create_container.volumes_prepared");
 
   agent::v1::CreateContainerRequest request;
-  *request.mutable_spec() = MakeSpec(id, config, image.run, *lun, std::move(oci_config));
+  *request.mutable_spec() = MakeSpec(id, config, image.run, lun, std::move(oci_config));
+  HUSK_RETURN_IF_ERROR(disks.AddImageMounts(config.mounts, *request.mutable_spec()));
+  HUSK_RETURN_IF_ERROR(disks.AddDevices(config.devices, *request.mutable_spec()));
+  FaultPoint("create_container.devices_attached");
   for (const agent::v1::VolumeMount& mount : volume_mounts) *request.mutable_spec()->add_volume_mounts() = mount;
   rollback.Add("remove it from the guest", [vm, client, id](const Context& undo) -> Status {
     if (!vm->alive()) return absl::OkStatus();
@@ -152,20 +144,24 @@ StatusOr<std::string> MakeContainer(Environment& environment, const Context& con
     remove.set_container_id(id);
     return client->RemoveContainer(undo, remove);
   });
-  HUSK_ASSIGN_OR_RETURN_DOING(const auto created, client->CreateContainer(context, request),
-                              "create the container in the guest");
+  const auto created = client->CreateContainer(context, request);
+  HUSK_RETURN_IF_ERROR(ExplainImageVolume(Annotate(created.status(), "create the container in the guest")));
   const ResolvedUser user{
-      .uid = created.uid(),
-      .gid = created.gid(),
-      .supplemental_gids = {created.supplemental_gids().begin(), created.supplemental_gids().end()}};
+      .uid = created->uid(),
+      .gid = created->gid(),
+      .supplemental_gids = {created->supplemental_gids().begin(), created->supplemental_gids().end()}};
   FaultPoint("create_container.created_in_guest");
 
-  HUSK_RETURN_IF_ERROR(environment.store->SetContainerCreated(id, *lun, user));
+  HUSK_RETURN_IF_ERROR(environment.store->SetContainerCreated(id, lun, user, RecordsOf(disks)));
   record.status.user = user;
   FaultPoint("create_container.created_recorded");
-  pod.AddContainer(
-      {.id = id, .stop_signal = record.stop_signal, .lun = lun, .lease = std::move(lease), .output = output},
-      record.status);
+  pod.AddContainer({.id = id,
+                    .stop_signal = record.stop_signal,
+                    .lun = lun,
+                    .lease = std::move(lease),
+                    .disks = disks.disks(),
+                    .output = output},
+                   record.status);
   rollback.Commit();
   spdlog::info("pod={} container={} created: {} of image {}", pod.id(), id, config.metadata.name, config.image);
   return id;

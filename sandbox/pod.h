@@ -26,13 +26,21 @@
 
 namespace husk::sandbox {
 
+// A disk of the VM that a container uses beside its image's.
+struct ContainerDisk {
+  std::string key;  // what is on it: equal keys are the same disk
+  std::uint32_t lun = 0;
+  std::shared_ptr<images::ImageLease> lease;  // null if it is no image's, or the image was lost
+};
+
 // What does not change about a container once it is made.
 struct Container {
   std::string id;
   std::string stop_signal;                    // a name or number; empty: SIGTERM
   std::optional<std::uint32_t> lun;           // where its image's disk is in the VM
   std::shared_ptr<images::ImageLease> lease;  // null if the image was lost
-  std::shared_ptr<ContainerOutput> output;    // null if it had exited when this process adopted it
+  std::vector<ContainerDisk> disks;
+  std::shared_ptr<ContainerOutput> output;  // null if it had exited when this process adopted it
 };
 
 // What a pod in memory holds of its running VM.

@@ -6,8 +6,10 @@
 #include <optional>
 #include <set>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "sandbox/container_disks.h"
 #include "sandbox/container_operations.h"
 #include "sandbox/host/pod_id.h"
 #include "sandbox/id.h"
@@ -148,13 +150,29 @@ class Adoption {
     }
     ContainerStatus status = record.status;
     status.state = state;
+    std::vector<ContainerDisk> disks;
+    for (const DiskRecord& disk : record.disks) disks.push_back(AdoptDisk(status.id, disk));
     // So that the end of the VM during this recovery cannot change what had exited before.
     pod_.AddContainer({.id = status.id,
                        .stop_signal = record.stop_signal,
                        .lun = record.lun,
                        .lease = lease.ok() ? *std::move(lease) : nullptr,
+                       .disks = std::move(disks),
                        .output = std::move(output)},
                       status);
+  }
+
+  ContainerDisk AdoptDisk(const std::string& container_id, const DiskRecord& record) {
+    ContainerDisk disk{.key = record.key, .lun = record.lun, .lease = nullptr};
+    const std::string image = ImageOfDisk(disk);
+    if (image.empty()) return disk;
+    auto lease = environment_.parts.images->Acquire(image);
+    if (lease.ok()) {
+      disk.lease = *std::move(lease);
+    } else {
+      spdlog::warn("pod={} container={} the image of a volume: {}", pod_.id(), container_id, Words(lease.status()));
+    }
+    return disk;
   }
 
   bool RemoveFromGuest(const std::string& id) {
@@ -178,9 +196,7 @@ class Adoption {
       return;
     }
     std::set<std::uint32_t> used;
-    for (const Container& container : pod_.containers()) {
-      if (container.lun) used.insert(*container.lun);
-    }
+    for (const Container& container : pod_.containers()) used.merge(LunsOf(container));
     for (const std::uint32_t lun : *attached) {
       if (used.contains(lun)) continue;
       const Status detached = vm->DetachDisk(context_, lun);

@@ -3,6 +3,7 @@
 #include <csignal>
 
 #include "absl/strings/str_cat.h"
+#include "sandbox/container_disks.h"
 #include "sandbox/container_operations.h"
 #include "sandbox/id.h"
 #include "sandbox/logging.h"
@@ -66,17 +67,6 @@ void ResolveDoubt(Environment& environment, const Context& context, Pod& pod, co
   }
 }
 
-// The image's disk goes when no other container of the pod uses it.
-Status DetachImage(const Context& context, Pod& pod, const Container& container) {
-  const auto vm = pod.vm();
-  if (!container.lun || vm == nullptr || !vm->alive()) return absl::OkStatus();
-  const auto others = pod.containers();
-  const bool shared = std::any_of(others.begin(), others.end(), [&](const Container& other) {
-    return other.id != container.id && other.lun == container.lun;
-  });
-  return shared ? absl::OkStatus() : vm->DetachDisk(context, *container.lun);
-}
-
 Status RemoveFromGuest(const Context& context, Pod& pod, const Container& container) {
   const auto vm = pod.vm();
   const auto client = pod.client();
@@ -88,7 +78,7 @@ Status RemoveFromGuest(const Context& context, Pod& pod, const Container& contai
     const auto status = pod.container_status(container.id);
     if (status) HUSK_RETURN_IF_ERROR_DOING(volumes->Release(context, status->config.mounts), "remove its volumes");
   }
-  return Annotate(DetachImage(context, pod, container), "detach its image");
+  return DetachDisks(context, pod, container);
 }
 
 }  // namespace

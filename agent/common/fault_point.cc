@@ -23,6 +23,7 @@ const std::vector<std::string>& FaultPoints() {
       "create_container.recorded",
       "create_container.disk_attached",
       "create_container.volumes_prepared",
+      "create_container.devices_attached",
       "create_container.created_in_guest",
       "create_container.created_recorded",
       // RemovePodSandbox (with the stop it implies)

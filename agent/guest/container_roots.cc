@@ -48,27 +48,34 @@ std::string DiskContainerRoots::UpperPath(const std::string& id) const {
 }
 
 void DiskContainerRoots::Prepare(const std::string& id, std::uint32_t image_lun,
+                                 const std::set<std::uint32_t>& volume_luns,
                                  std::function<void(StatusOr<std::string>)> done) {
   if (!IsMountPoint(scratch_)) {
     done(absl::FailedPreconditionError("the sandbox is not configured: no scratch disk"));
     return;
   }
+  std::set<std::uint32_t> luns = volume_luns;
+  luns.insert(image_lun);
   Retry(
-      loop_, kDiskPatience, [this, image_lun] { return MountImage(image_lun); },
+      loop_, kDiskPatience, [this, id, luns] { return MountImages(id, luns); },
       [this, id, image_lun, done = std::move(done)](const Status& mounted) {
-        if (!mounted.ok()) {
-          done(absl::FailedPreconditionError(absl::StrCat("image disk lun=", image_lun, ": ", mounted.message())));
-          return;
-        }
-        images_[image_lun].users.insert(id);
-        luns_[id] = image_lun;
-        auto root = MountOverlay(id, image_lun);
+        StatusOr<std::string> root = absl::FailedPreconditionError(mounted.message());
+        if (mounted.ok()) root = MountOverlay(id, image_lun);
         if (root.ok()) {
           done(std::move(root));
           return;
         }
         Release(id, [done, failure = root.status()](const Status&) { done(failure); });
       });
+}
+
+Status DiskContainerRoots::MountImages(const std::string& id, const std::set<std::uint32_t>& luns) {
+  for (const std::uint32_t lun : luns) {
+    HUSK_RETURN_IF_ERROR_DOING(MountImage(lun), absl::StrCat("image disk lun=", lun));
+    images_[lun].users.insert(id);
+    luns_[id].insert(lun);
+  }
+  return absl::OkStatus();
 }
 
 Status DiskContainerRoots::MountImage(std::uint32_t lun) {
@@ -125,31 +132,34 @@ void DiskContainerRoots::Release(const std::string& id, std::function<void(Statu
             RemoveFiles(id, done);
           }
         };
-        const auto lun = luns_.find(id);
-        if (lun == luns_.end()) {
-          remove_files(absl::OkStatus());
-          return;
-        }
-        const auto image = images_.find(lun->second);
-        if (image != images_.end()) image->second.users.erase(id);
-        ReleaseImage(lun->second, std::move(remove_files));
+        ReleaseImages(id, std::move(remove_files));
       });
 }
 
-void DiskContainerRoots::ReleaseImage(std::uint32_t lun, std::function<void(Status)> done) {
+void DiskContainerRoots::ReleaseImages(const std::string& id, std::function<void(Status)> done) {
+  const auto found = luns_.find(id);
+  const auto luns = found == luns_.end() ? std::set<std::uint32_t>() : found->second;
+  for (const std::uint32_t lun : luns) {
+    if (const auto image = images_.find(lun); image != images_.end()) image->second.users.erase(id);
+  }
   Retry(
       loop_, kUnmountPatience,
-      [this, lun] {
-        const auto image = images_.find(lun);
-        if (image == images_.end() || !image->second.users.empty()) return absl::OkStatus();
-        HUSK_RETURN_IF_ERROR(Unmount(ImagePath(lun)));
-        image->second.unmounted = true;
-        HUSK_RETURN_IF_ERROR(CheckUnused(image->second.disk));
-        rmdir(ImagePath(lun).c_str());
-        images_.erase(image);
+      [this, luns] {
+        for (const std::uint32_t lun : luns) HUSK_RETURN_IF_ERROR(ReleaseImage(lun));
         return absl::OkStatus();
       },
       std::move(done));
+}
+
+Status DiskContainerRoots::ReleaseImage(std::uint32_t lun) {
+  const auto image = images_.find(lun);
+  if (image == images_.end() || !image->second.users.empty()) return absl::OkStatus();
+  HUSK_RETURN_IF_ERROR(Unmount(ImagePath(lun)));
+  image->second.unmounted = true;
+  HUSK_RETURN_IF_ERROR(CheckUnused(image->second.disk));
+  rmdir(ImagePath(lun).c_str());
+  images_.erase(image);
+  return absl::OkStatus();
 }
 
 void DiskContainerRoots::RemoveFiles(const std::string& id, const std::function<void(Status)>& done) {

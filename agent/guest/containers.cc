@@ -3,19 +3,26 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <set>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "agent/guest/devices.h"
 #include "agent/guest/files.h"
 #include "agent/guest/ids.h"
+#include "agent/guest/image_directory.h"
 #include "agent/guest/oci_bundle.h"
 #include "agent/guest/resources.h"
+#include "agent/guest/retry.h"
+#include "agent/guest/scsi_disk.h"
 #include "agent/guest/user_lookup.h"
 
 namespace husk::agent {
 namespace {
 
 constexpr auto kRemovalPatience = std::chrono::seconds(60);
+constexpr auto kDiskPatience = std::chrono::seconds(10);
 
 }  // namespace
 
@@ -136,12 +143,54 @@ void Containers::Create(const v1::ContainerSpec& spec, const Done<v1::CreateCont
   container->process.status.set_state(v1::CREATED);
   container->create_waiters.Add(answer);
   containers_[id] = std::move(container);
-  roots_.Prepare(id, spec.image_lun(), [this, id, spec](const StatusOr<std::string>& root) {
-    Status status = root.status();
-    if (root.ok()) status = WriteBundle(*FindContainer(id), spec, *root);
-    if (!root.ok() || status.ok()) return Created(id, status);
-    roots_.Release(id, [this, id, status](const Status&) { Created(id, status); });
+  std::set<std::uint32_t> volume_luns;
+  for (const v1::ImageMount& mount : spec.image_mounts()) volume_luns.insert(mount.lun());
+  roots_.Prepare(id, spec.image_lun(), volume_luns, [this, id, spec](const StatusOr<std::string>& root) {
+    if (!root.ok()) return Created(id, root.status());
+    AwaitDisks(spec, [this, id, spec, path = *root](Status status) {
+      if (status.ok()) status = WriteBundle(*FindContainer(id), spec, path);
+      if (status.ok()) return Created(id, status);
+      roots_.Release(id, [this, id, status](const Status&) { Created(id, status); });
+    });
   });
+}
+
+void Containers::AwaitDisks(const v1::ContainerSpec& spec, std::function<void(Status)> done) {
+  std::vector<std::uint32_t> luns;
+  for (const v1::Device& device : spec.devices()) {
+    if (device.has_lun()) luns.push_back(device.lun());
+  }
+  Retry(
+      loop_, kDiskPatience,
+      [luns] {
+        for (const std::uint32_t lun : luns) HUSK_RETURN_IF_ERROR(FindScsiDisk(lun).status());
+        return absl::OkStatus();
+      },
+      std::move(done));
+}
+
+Status Containers::FindMounts(const v1::ContainerSpec& spec, BundleFacts& facts) {
+  for (const v1::VolumeMount& mount : spec.volume_mounts()) {
+    HUSK_ASSIGN_OR_RETURN(std::string source, volumes_.MountSource(mount));
+    BundleFacts::Bind bind{
+        .source = std::move(source), .destination = mount.destination(), .read_only = mount.read_only(), .flags = {}};
+    for (const std::string& flag : mount.flags()) {
+      if (flag != "nosuid" && flag != "nodev" && flag != "noexec") {
+        return absl::InvalidArgumentError(absl::StrCat("mount ", mount.destination(), ": no flag \"", flag, "\""));
+      }
+      bind.flags.push_back(flag);
+    }
+    facts.volumes.push_back(std::move(bind));
+  }
+  for (const v1::ImageMount& mount : spec.image_mounts()) {
+    HUSK_ASSIGN_OR_RETURN(std::string source, FindImageDirectory(roots_.ImagePath(mount.lun()), mount.sub_path()));
+    // Kubernetes: files of an image volume are data.
+    facts.volumes.push_back({.source = std::move(source),
+                             .destination = mount.destination(),
+                             .read_only = true,
+                             .flags = {"nosuid", "nodev", "noexec"}});
+  }
+  return absl::OkStatus();
 }
 
 Status Containers::WriteBundle(Container& container, const v1::ContainerSpec& spec, const std::string& root) {
@@ -151,10 +200,9 @@ Status Containers::WriteBundle(Container& container, const v1::ContainerSpec& sp
   facts.terminal = spec.tty();
   facts.cgroups_path = absl::StrCat("/husk/", spec.id());
   facts.pod_files = places_.pod_files;
-  for (const v1::VolumeMount& mount : spec.volume_mounts()) {
-    HUSK_ASSIGN_OR_RETURN(std::string source, volumes_.MountSource(mount));
-    facts.volumes.push_back(
-        {.source = std::move(source), .destination = mount.destination(), .read_only = mount.read_only()});
+  HUSK_RETURN_IF_ERROR(FindMounts(spec, facts));
+  for (const v1::Device& device : spec.devices()) {
+    HUSK_ASSIGN_OR_RETURN(facts.devices.emplace_back(), FindDevice(device));
   }
   HUSK_ASSIGN_OR_RETURN(facts.user, ResolveUserIn(root, spec.user()));
   HUSK_ASSIGN_OR_RETURN(const std::string complete, CompleteConfig(spec.oci_config_json(), facts));

@@ -12,6 +12,7 @@
 #include "agent/guest/cgroup.h"
 #include "agent/guest/container_roots.h"
 #include "agent/guest/crun.h"
+#include "agent/guest/oci_bundle.h"
 #include "agent/guest/process.h"
 #include "agent/guest/volumes.h"
 #include "agent/proto/agent.pb.h"
@@ -86,6 +87,9 @@ class Containers {
   [[nodiscard]] std::string ExecCgroup(const std::string& container_id, const ExecState& exec) const;
   [[nodiscard]] std::string Bundle(const std::string& id) const;
 
+  // Until the guest shows the disks that are the container's devices.
+  void AwaitDisks(const v1::ContainerSpec& spec, std::function<void(Status)> done);
+  Status FindMounts(const v1::ContainerSpec& spec, BundleFacts& facts);
   Status WriteBundle(Container& container, const v1::ContainerSpec& spec, const std::string& root);
   void Created(const std::string& id, const Status& status);
   void Started(const std::string& id, StatusOr<Crun::Started> started);

@@ -76,10 +76,33 @@ Status AddVolumes(Json& mounts, const BundleFacts& facts) {
     if (bind.destination.size() < 2 || bind.destination.front() != '/') {
       return absl::InvalidArgumentError(absl::StrCat("a volume cannot be mounted at \"", bind.destination, "\""));
     }
+    Json options = Json::array({"rbind", "rprivate", bind.read_only ? "ro" : "rw"});
+    for (const std::string& flag : bind.flags) options.push_back(flag);
     mounts.push_back({{"destination", bind.destination},
                       {"type", "bind"},
                       {"source", bind.source},
-                      {"options", Json::array({"rbind", "rprivate", bind.read_only ? "ro" : "rw"})}});
+                      {"options", std::move(options)}});
+  }
+  return absl::OkStatus();
+}
+
+// A node for each, and the right to use it, behind the rule that denies all others.
+Status AddDevices(Json& linux_part, const std::vector<DeviceNode>& devices) {
+  if (devices.empty()) return absl::OkStatus();
+  HUSK_ASSIGN_OR_RETURN(Json * nodes, Member(linux_part, "devices", Json::value_t::array));
+  HUSK_ASSIGN_OR_RETURN(Json * resources, Member(linux_part, "resources", Json::value_t::object));
+  HUSK_ASSIGN_OR_RETURN(Json * rules, Member(*resources, "devices", Json::value_t::array));
+  for (const DeviceNode& device : devices) {
+    const char* const type = device.block ? "b" : "c";
+    nodes->push_back({{"path", device.path},
+                      {"type", type},
+                      {"major", device.major},
+                      {"minor", device.minor},
+                      {"fileMode", device.mode},
+                      {"uid", device.uid},
+                      {"gid", device.gid}});
+    rules->push_back(
+        {{"allow", true}, {"type", type}, {"major", device.major}, {"minor", device.minor}, {"access", device.access}});
   }
   return absl::OkStatus();
 }
@@ -134,6 +157,7 @@ StatusOr<std::string> CompleteConfig(std::string_view oci_config_json, const Bun
   HUSK_RETURN_IF_ERROR(FillProcess(*process, facts));
   HUSK_ASSIGN_OR_RETURN(Json * linux_part, Member(config, "linux", Json::value_t::object));
   (*linux_part)["cgroupsPath"] = facts.cgroups_path;
+  HUSK_RETURN_IF_ERROR(AddDevices(*linux_part, facts.devices));
   HUSK_ASSIGN_OR_RETURN(Json * mounts, Member(config, "mounts", Json::value_t::array));
   HUSK_RETURN_IF_ERROR(AddVolumes(*mounts, facts));
   FillMounts(*mounts, facts);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "agent/common/status.h"
+#include "agent/guest/devices.h"
 #include "agent/guest/user_lookup.h"
 
 namespace husk::agent {
@@ -22,8 +23,10 @@ struct BundleFacts {
     std::string source;
     std::string destination;
     bool read_only = false;
+    std::vector<std::string> flags;  // more of the mount's options
   };
   std::vector<Bind> volumes;
+  std::vector<DeviceNode> devices;  // beside those of the configuration
   // Where the pod's files lie in the guest: resolv.conf, hosts, hostname and the directory shm. Bound over the
   // container's unless the configuration mounts something there.
   std::string pod_files;

@@ -92,5 +92,29 @@ TEST(OciBundleTest, ExecTakesTheContainersProcess) {
   EXPECT_FALSE(ExecProcess(*config, {std::string("a\0b", 3)}, false).ok());
 }
 
+TEST(OciBundleTest, DevicesGetANodeAndARuleBehindTheOnesThatAreThere) {
+  BundleFacts facts = Facts();
+  facts.devices = {{.path = "/dev/xvda", .block = true, .major = 8, .minor = 32, .access = "r", .mode = 0640, .gid = 6},
+                   {.path = "/dev/fuse", .major = 10, .minor = 229, .access = "rwm", .mode = 0666}};
+  const auto text = CompleteConfig(R"({"linux":{"resources":{"devices":[{"allow":false,"access":"rwm"}]}}})", facts);
+  ASSERT_TRUE(text.ok()) << text.status();
+  const Json part = Json::parse(*text)["linux"];
+  EXPECT_EQ(part["devices"], Json::parse(R"([
+      {"path":"/dev/xvda","type":"b","major":8,"minor":32,"fileMode":416,"uid":0,"gid":6},
+      {"path":"/dev/fuse","type":"c","major":10,"minor":229,"fileMode":438,"uid":0,"gid":0}])"));
+  EXPECT_EQ(part["resources"]["devices"], Json::parse(R"([{"allow":false,"access":"rwm"},
+      {"allow":true,"type":"b","major":8,"minor":32,"access":"r"},
+      {"allow":true,"type":"c","major":10,"minor":229,"access":"rwm"}])"));
+}
+
+TEST(OciBundleTest, VolumesMayHaveMoreFlags) {
+  BundleFacts facts = Facts();
+  facts.volumes = {{.source = "/s", .destination = "/d", .read_only = true, .flags = {"nosuid", "noexec"}}};
+  const auto text = CompleteConfig("{}", facts);
+  ASSERT_TRUE(text.ok()) << text.status();
+  EXPECT_EQ(MountAt(Json::parse(*text), "/d")["options"],
+            Json::parse(R"(["rbind","rprivate","ro","nosuid","noexec"])"));
+}
+
 }  // namespace
 }  // namespace husk::agent

@@ -21,9 +21,11 @@ namespace {
 
 class NoRoots : public ContainerRoots {
  public:
-  void Prepare(const std::string&, std::uint32_t, std::function<void(StatusOr<std::string>)> done) override {
+  void Prepare(const std::string&, std::uint32_t, const std::set<std::uint32_t>&,
+               std::function<void(StatusOr<std::string>)> done) override {
     done(std::string("/"));
   }
+  [[nodiscard]] std::string ImagePath(std::uint32_t) const override { return "/usr"; }
   void Release(const std::string&, std::function<void(Status)> done) override { done(absl::OkStatus()); }
 };
 

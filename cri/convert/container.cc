@@ -18,17 +18,60 @@ namespace {
 // Put before the CRI's names by cri/proto/CMakeLists.txt.
 constexpr char kSignalPrefix[] = "CRI_";
 
+Status CheckPropagation(const api::Mount& mount, const std::string& field) {
+  switch (mount.propagation()) {
+    case api::PROPAGATION_PRIVATE:
+      return absl::OkStatus();
+    case api::PROPAGATION_BIDIRECTIONAL:
+      return UnsupportedField(field, "BIDIRECTIONAL: what is mounted in a virtual machine cannot appear on the host");
+    default:
+      return UnsupportedField(field);
+  }
+}
+
+StatusOr<sandbox::ContainerMount> ImageMountFromProto(const api::Mount& mount, const std::string& field) {
+  if (mount.image().image().empty()) return FieldError(field + ".image.image", "missing");
+  if (!mount.host_path().empty()) return FieldError(field + ".host_path", "given together with image");
+  if (mount.propagation() != api::PROPAGATION_PRIVATE) return FieldError(field + ".propagation", "given with image");
+  // The kubelet sets readonly; there is no other way to have an image.
+  return sandbox::ContainerMount{.container_path = mount.container_path(),
+                                 .host_path = "",
+                                 .read_only = true,
+                                 .image = mount.image().image(),
+                                 .image_sub_path = mount.image_sub_path()};
+}
+
 StatusOr<sandbox::ContainerMount> FromProto(const api::Mount& mount, const std::string& field) {
   if (mount.container_path().empty()) return FieldError(field + ".container_path", "missing");
-  if (mount.has_image()) return UnsupportedField(field + ".image");
-  if (mount.propagation() != api::PROPAGATION_PRIVATE) return UnsupportedField(field + ".propagation");
   if (mount.uidmappings_size() != 0) return UnsupportedField(field + ".uidMappings");
   if (mount.gidmappings_size() != 0) return UnsupportedField(field + ".gidMappings");
   if (mount.recursive_read_only() && !mount.readonly()) {
     return FieldError(field + ".recursive_read_only", "set without readonly");
   }
+  if (mount.has_image()) return ImageMountFromProto(mount, field);
+  if (!mount.image_sub_path().empty()) return FieldError(field + ".image_sub_path", "given without image");
+  HUSK_RETURN_IF_ERROR(CheckPropagation(mount, field + ".propagation"));
   return sandbox::ContainerMount{
       .container_path = mount.container_path(), .host_path = mount.host_path(), .read_only = mount.readonly()};
+}
+
+StatusOr<sandbox::ContainerDevice> FromProto(const api::Device& device, const std::string& field) {
+  if (device.container_path().empty()) return FieldError(field + ".container_path", "missing");
+  if (device.host_path().empty()) return FieldError(field + ".host_path", "missing");
+  if (device.permissions().empty()) return FieldError(field + ".permissions", "missing");
+  return sandbox::ContainerDevice{
+      .container_path = device.container_path(), .host_path = device.host_path(), .permissions = device.permissions()};
+}
+
+void ToProto(const sandbox::ContainerMount& mount, api::Mount* out) {
+  out->set_container_path(mount.container_path);
+  out->set_host_path(mount.host_path);
+  out->set_readonly(mount.read_only);
+  // Every read-only mount is, whether or not that was asked for.
+  out->set_recursive_read_only(mount.read_only);
+  if (mount.image.empty()) return;
+  out->mutable_image()->set_image(mount.image);
+  out->set_image_sub_path(mount.image_sub_path);
 }
 
 void ToProto(const sandbox::ContainerMetadata& metadata, api::ContainerMetadata* out) {
@@ -74,7 +117,6 @@ sandbox::ContainerState FromProto(api::ContainerState state) {
 
 StatusOr<sandbox::ContainerConfig> ContainerConfigFromProto(const api::ContainerConfig& config) {
   if (config.has_windows()) return UnsupportedField("config.windows");
-  if (config.devices_size() != 0) return UnsupportedField("config.devices");
   if (config.cdi_devices_size() != 0) return UnsupportedField("config.CDI_devices");
   HUSK_RETURN_IF_ERROR(CheckName("config.metadata.name", config.metadata().name()));
   if (config.image().image().empty()) return FieldError("config.image.image", "missing");
@@ -96,6 +138,10 @@ StatusOr<sandbox::ContainerConfig> ContainerConfigFromProto(const api::Container
   for (const api::Mount& mount : config.mounts()) {
     HUSK_ASSIGN_OR_RETURN(result.mounts.emplace_back(),
                           FromProto(mount, absl::StrCat("config.mounts[", result.mounts.size(), "]")));
+  }
+  for (const api::Device& device : config.devices()) {
+    HUSK_ASSIGN_OR_RETURN(result.devices.emplace_back(),
+                          FromProto(device, absl::StrCat("config.devices[", result.devices.size(), "]")));
   }
   result.labels = FromProtoMap(config.labels());
   result.annotations = FromProtoMap(config.annotations());
@@ -137,12 +183,7 @@ void ContainerStatusToProto(const sandbox::ContainerStatus& container, api::Cont
   ToProtoMap(container.config.labels, out->mutable_labels());
   ToProtoMap(container.config.annotations, out->mutable_annotations());
   for (const sandbox::ContainerMount& mount : container.config.mounts) {
-    api::Mount* mounted = out->add_mounts();
-    mounted->set_container_path(mount.container_path);
-    mounted->set_host_path(mount.host_path);
-    mounted->set_readonly(mount.read_only);
-    // Every read-only mount is, whether or not that was asked for.
-    mounted->set_recursive_read_only(mount.read_only);
+    if (!mount.of_device) ToProto(mount, out->add_mounts());
   }
   out->set_log_path(container.log_path);
   ResourcesToProto(container.config.resources, out->mutable_resources()->mutable_linux());

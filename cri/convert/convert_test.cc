@@ -288,12 +288,17 @@ TEST(ConvertContainer, WhatCannotBeHonouredIsRefusedByName) {
       {"config.metadata.name", [](auto* c) { c->clear_metadata(); }},
       {"config.image.image", [](auto* c) { c->clear_image(); }},
       {"config.windows", [](auto* c) { c->mutable_windows(); }},
-      {"config.devices", [](auto* c) { c->add_devices()->set_host_path("/dev/null"); }},
+      {"config.devices[0].container_path", [](auto* c) { c->add_devices()->set_host_path("/dev/null"); }},
+      {"config.devices[0].host_path", [](auto* c) { c->add_devices()->set_container_path("/dev/null"); }},
+      {"config.devices[0].permissions",
+       [](auto* c) { *c->add_devices() = Parse<api::Device>(R"(container_path: "/a" host_path: "/b")"); }},
       {"config.CDI_devices", [](auto* c) { c->add_cdi_devices()->set_name("x"); }},
       {"config.envs", [](auto* c) { c->add_envs()->set_key("A=B"); }},
       {"config.envs", [](auto* c) { c->add_envs()->set_value("no name"); }},
       {"config.mounts[0].container_path", [](auto* c) { c->mutable_mounts(0)->clear_container_path(); }},
-      {"config.mounts[0].image", [](auto* c) { c->mutable_mounts(0)->mutable_image()->set_image("i"); }},
+      {"config.mounts[0].image.image", [](auto* c) { c->mutable_mounts(0)->mutable_image(); }},
+      {"config.mounts[0].host_path", [](auto* c) { c->mutable_mounts(0)->mutable_image()->set_image("i"); }},
+      {"config.mounts[0].image_sub_path", [](auto* c) { c->mutable_mounts(0)->set_image_sub_path("a"); }},
       {"config.mounts[0].propagation",
        [](auto* c) { c->mutable_mounts(0)->set_propagation(api::PROPAGATION_BIDIRECTIONAL); }},
       {"config.mounts[0].recursive_read_only", [](auto* c) { c->mutable_mounts(0)->set_readonly(false); }},
@@ -313,6 +318,33 @@ TEST(ConvertContainer, WhatCannotBeHonouredIsRefusedByName) {
     ASSERT_FALSE(converted.ok()) << bad.field;
     EXPECT_THAT(std::string(converted.status().message()), testing::StartsWith(std::string(bad.field) + ":"));
   }
+}
+
+TEST(ConvertContainer, DevicesAndMountsOfImages) {
+  api::ContainerConfig config = WholeContainer();
+  *config.add_devices() = Parse<api::Device>(R"(container_path: "/dev/xvda" host_path: "/dev/sdb" permissions: "r")");
+  config.clear_mounts();
+  *config.add_mounts() =
+      Parse<api::Mount>(R"(container_path: "/model" image { image: "sha256:1" } image_sub_path: "a/b" readonly: true)");
+  const auto converted = ContainerConfigFromProto(config);
+  ASSERT_TRUE(converted.ok()) << converted.status();
+  ASSERT_EQ(converted->devices.size(), 1U);
+  EXPECT_EQ(converted->devices[0].container_path, "/dev/xvda");
+  EXPECT_EQ(converted->devices[0].host_path, "/dev/sdb");
+  EXPECT_EQ(converted->devices[0].permissions, "r");
+  ASSERT_EQ(converted->mounts.size(), 1U);
+  EXPECT_EQ(converted->mounts[0].image, "sha256:1");
+  EXPECT_EQ(converted->mounts[0].image_sub_path, "a/b");
+  EXPECT_TRUE(converted->mounts[0].read_only);
+
+  sandbox::ContainerStatus status{.id = "c", .pod_id = "p", .config = *converted};
+  status.config.mounts.push_back({.container_path = "/cdi", .host_path = "/opt", .of_device = true});
+  api::ContainerStatus out;
+  ContainerStatusToProto(status, &out);
+  ASSERT_EQ(out.mounts_size(), 1);
+  EXPECT_EQ(out.mounts(0).image().image(), "sha256:1");
+  EXPECT_EQ(out.mounts(0).image_sub_path(), "a/b");
+  EXPECT_TRUE(out.mounts(0).readonly());
 }
 
 TEST(ConvertContainer, SignalsGoBothWays) {

@@ -49,7 +49,8 @@ nlohmann::json ProtocolNode(std::int64_t fdset, bool block_device, bool read_onl
                          {"read-only", read_only}};
   // Many VMs share a layer's file, which nobody writes: locks would only cost descriptors and fail on some file
   // systems.
-  if (read_only) node["locking"] = "off";
+  // Who may write to a block device together is the business of whoever gives it to the pods, as without VMs.
+  if (read_only || block_device) node["locking"] = "off";
   return node;
 }
 

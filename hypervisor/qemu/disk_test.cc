@@ -53,6 +53,15 @@ TEST(LunTest, Names) {
   }
 }
 
+TEST(BlockNodeTest, BlockDevicesMayHaveSeveralWriters) {
+  const auto device = RawBlockNode("lun1", {.fdset = 1, .length = 512, .block_device = true, .read_only = false});
+  EXPECT_EQ(device["file"]["driver"], "host_device");
+  EXPECT_EQ(device["file"]["locking"], "off");
+  const auto scratch = RawBlockNode("lun0", {.fdset = 1, .length = 512, .block_device = false, .read_only = false});
+  EXPECT_EQ(scratch["file"]["driver"], "file");
+  EXPECT_FALSE(scratch["file"].contains("locking"));
+}
+
 class OpenDiskTest : public ::testing::Test {
  protected:
   void SetUp() override {

@@ -51,6 +51,15 @@ const std::vector<std::string>& Migrations() {
       )sql",
       // 1 -> 2. JSON; empty until the guest has resolved it.
       "ALTER TABLE containers ADD COLUMN user TEXT NOT NULL DEFAULT ''",
+      // 2 -> 3.
+      R"sql(
+      CREATE TABLE container_disks (
+        container_id TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        lun INTEGER NOT NULL,
+        PRIMARY KEY (container_id, key)
+      ) STRICT, WITHOUT ROWID;
+      )sql",
   };
   return migrations;
 }
@@ -129,6 +138,18 @@ StatusOr<ContainerRecord> ReadContainer(const Statement& row) {
     HUSK_ASSIGN_OR_RETURN_DOING(status.user, ResolvedUserFromJson(user), absl::StrCat("container ", status.id));
   }
   return container;
+}
+
+StatusOr<std::vector<DiskRecord>> ReadDisks(Database& database, const std::string& container_id) {
+  HUSK_ASSIGN_OR_RETURN(Statement query,
+                        database.Prepare("SELECT key, lun FROM container_disks WHERE container_id = ? ORDER BY key"));
+  query.Text(container_id);
+  std::vector<DiskRecord> disks;
+  for (;;) {
+    HUSK_ASSIGN_OR_RETURN(const bool row, query.Step());
+    if (!row) return disks;
+    disks.push_back({.key = query.ColumnText(0), .lun = static_cast<std::uint32_t>(query.ColumnInteger(1))});
+  }
 }
 
 }  // namespace
@@ -231,12 +252,22 @@ Status Store::SetContainerConfig(const std::string& id, const ContainerConfig& c
   return Change(*database_, update.Text(ToJson(config)).Text(id), "container", id);
 }
 
-Status Store::SetContainerCreated(const std::string& id, std::uint32_t lun, const ResolvedUser& user) {
+Status Store::SetContainerCreated(const std::string& id, std::uint32_t lun, const ResolvedUser& user,
+                                  const std::vector<DiskRecord>& disks) {
   const MutexLock lock(mutex_);
-  HUSK_ASSIGN_OR_RETURN(Statement update,
-                        database_->Prepare("UPDATE containers SET phase = ?, lun = ?, user = ? WHERE id = ?"));
-  update.Integer(static_cast<int>(ContainerPhase::kCreated)).Integer(lun).Text(ToJson(user)).Text(id);
-  return Change(*database_, update, "container", id);
+  Database& database = *database_;
+  return database.Transaction([&]() -> Status {
+    HUSK_ASSIGN_OR_RETURN(Statement update,
+                          database.Prepare("UPDATE containers SET phase = ?, lun = ?, user = ? WHERE id = ?"));
+    update.Integer(static_cast<int>(ContainerPhase::kCreated)).Integer(lun).Text(ToJson(user)).Text(id);
+    HUSK_RETURN_IF_ERROR(Change(database, update, "container", id));
+    for (const DiskRecord& disk : disks) {
+      HUSK_ASSIGN_OR_RETURN(Statement insert, database.Prepare("INSERT INTO container_disks VALUES (?, ?, ?)"));
+      HUSK_RETURN_IF_ERROR_DOING(insert.Text(id).Text(disk.key).Integer(disk.lun).Run(),
+                                 absl::StrCat("store the disks of container ", id));
+    }
+    return absl::OkStatus();
+  });
 }
 
 Status Store::SetContainerStarted(const std::string& id, std::int64_t started_at) {
@@ -293,6 +324,7 @@ StatusOr<std::vector<ContainerRecord>> Store::Containers() {
     HUSK_ASSIGN_OR_RETURN(const bool row, query.Step());
     if (!row) return containers;
     HUSK_ASSIGN_OR_RETURN(containers.emplace_back(), ReadContainer(query));
+    HUSK_ASSIGN_OR_RETURN(containers.back().disks, ReadDisks(*database_, containers.back().status.id));
   }
 }
 

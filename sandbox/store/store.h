@@ -40,12 +40,21 @@ struct PodRecord {
 // The same for a container. A container that was started may have exited since: the guest knows.
 enum class ContainerPhase { kCreating, kCreated, kStarted, kExited, kRemoving };
 
+// A disk that a container uses beside its image's.
+struct DiskRecord {
+  std::string key;  // what is on it
+  std::uint32_t lun = 0;
+
+  bool operator==(const DiskRecord&) const = default;
+};
+
 struct ContainerRecord {
   ContainerPhase phase = ContainerPhase::kCreating;
   // Without `state`, which follows from the phase and the guest, and without `information`.
   ContainerStatus status;
   std::string stop_signal;           // the config's or the image's; may be empty
   std::optional<std::uint32_t> lun;  // of the image's disk, once it is attached
+  std::vector<DiskRecord> disks;     // once they are attached, by their keys
   LogCheckpoint checkpoint;
 };
 
@@ -75,7 +84,8 @@ class Store {
   Status AddContainer(const ContainerRecord& container);
   Status SetContainerConfig(const std::string& id, const ContainerConfig& config);
   // `user`: as the guest resolved it.
-  Status SetContainerCreated(const std::string& id, std::uint32_t lun, const ResolvedUser& user);
+  Status SetContainerCreated(const std::string& id, std::uint32_t lun, const ResolvedUser& user,
+                             const std::vector<DiskRecord>& disks);
   Status SetContainerStarted(const std::string& id, std::int64_t started_at);
   // Takes times, exit code, reason and message of `status`. The phase goes forward only, here too.
   Status SetContainerExited(const ContainerStatus& status);

@@ -96,7 +96,12 @@ TEST_F(StoreTest, AContainersLifeSurvivesReopening) {
   ASSERT_TRUE(store_->AddPod(Pod("p"), 1000, 3).ok());
   ASSERT_TRUE(store_->AddContainer(Container("c", "p")).ok());
   EXPECT_FALSE(OnlyContainer().lun.has_value());
-  ASSERT_TRUE(store_->SetContainerCreated("c", 4, {.uid = 7, .gid = 8, .supplemental_gids = {9, 10}}).ok());
+  ASSERT_TRUE(store_
+                  ->SetContainerCreated("c", 4, {.uid = 7, .gid = 8, .supplemental_gids = {9, 10}},
+                                        {{.key = "image a", .lun = 5}, {.key = "block 7:0", .lun = 6}})
+                  .ok());
+  const std::vector<DiskRecord> by_key = {{.key = "block 7:0", .lun = 6}, {.key = "image a", .lun = 5}};
+  EXPECT_EQ(OnlyContainer().disks, by_key);
   ASSERT_TRUE(store_->SetContainerStarted("c", 77).ok());
   ASSERT_TRUE(
       store_->SetLogCheckpoint("c", {.device = 9, .inode = 8, .size = 7, .stdout_offset = 6, .stderr_offset = 5}).ok());

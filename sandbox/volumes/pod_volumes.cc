@@ -38,6 +38,11 @@ constexpr std::int64_t kLargestCopy = std::int64_t{16} << 20;
 constexpr std::uint32_t kDirectoryEvents = IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ATTRIB;
 constexpr std::uint32_t kFileEvents = IN_CLOSE_WRITE | IN_ATTRIB;
 
+// An image's is a disk of the VM.
+bool IsOfHost(const ContainerMount& mount) {
+  return mount.image.empty();
+}
+
 bool IsKept(const VolumeSource& source) {
   return source.kind == VolumeKind::kFiles || (source.kind == VolumeKind::kFile && !source.copy_back);
 }
@@ -80,6 +85,7 @@ StatusOr<std::vector<agent::v1::VolumeMount>> PodVolumes::Prepare(const Context&
                                                                   const std::vector<ContainerMount>& mounts) {
   std::vector<agent::v1::VolumeMount> result;
   for (const ContainerMount& mount : mounts) {
+    if (!IsOfHost(mount)) continue;
     const std::string doing = absl::StrCat("mount ", mount.container_path);
     HUSK_ASSIGN_OR_RETURN_DOING(const VolumeSource source, FindVolumeSource(mount, pod_uid_), doing);
     HUSK_ASSIGN_OR_RETURN_DOING(std::string id, Provide(context, FindOrAdd(source)), doing);
@@ -88,12 +94,14 @@ StatusOr<std::vector<agent::v1::VolumeMount>> PodVolumes::Prepare(const Context&
     made.set_sub_path(source.sub_path);
     made.set_destination(mount.container_path);
     made.set_read_only(mount.read_only);
+    for (const std::string& flag : mount.flags) made.add_flags(flag);
   }
   return result;
 }
 
 void PodVolumes::Adopt(const std::vector<ContainerMount>& mounts) {
   for (const ContainerMount& mount : mounts) {
+    if (!IsOfHost(mount)) continue;
     const auto source = FindVolumeSource(mount, pod_uid_);
     if (!source.ok()) {
       spdlog::warn("pod={} mount {}: {}; the guest keeps what it has", pod_id_, mount.container_path,
@@ -112,6 +120,7 @@ void PodVolumes::Adopt(const std::vector<ContainerMount>& mounts) {
 Status PodVolumes::CopyBack(const Context& context, const std::vector<ContainerMount>& mounts) {
   Status result;
   for (const ContainerMount& mount : mounts) {
+    if (!IsOfHost(mount)) continue;
     const auto source = FindVolumeSource(mount, pod_uid_);
     if (!source.ok() || !source->copy_back) continue;
     result.Update(Annotate(CopyFileBack(context, *client_, source->id, source->path),
@@ -123,6 +132,7 @@ Status PodVolumes::CopyBack(const Context& context, const std::vector<ContainerM
 Status PodVolumes::Release(const Context& context, const std::vector<ContainerMount>& mounts) {
   Status result;
   for (const ContainerMount& mount : mounts) {
+    if (!IsOfHost(mount)) continue;
     const auto source = FindVolumeSource(mount, pod_uid_);
     if (!source.ok() || !source->copy_back) continue;
     agent::v1::RemoveVolumeRequest request;

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <optional>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -33,6 +34,14 @@ std::string IdOf(const std::string& path) {
 
 Status Unsupported(const std::string& path, const std::string& what) {
   return absl::UnimplementedError(absl::StrCat("host_path ", path, ": ", what));
+}
+
+Status Missing(const std::string& path) {
+  std::error_code error;
+  const auto target = std::filesystem::read_symlink(path, error);
+  return absl::InvalidArgumentError(error ? absl::StrCat("host_path ", path, ": does not exist")
+                                          : absl::StrCat("host_path ", path, ": is a symlink to ",
+                                                         absl::CHexEscape(target.string()), ", which does not exist"));
 }
 
 // What follows ".../pods/<uid>/" in a path; absent outside of the pod's directory.
@@ -166,7 +175,7 @@ StatusOr<VolumeSource> FindVolumeSource(const ContainerMount& mount, const std::
   const std::string& path = normal.host_path;
   struct stat info{};
   if (stat(path.c_str(), &info) != 0) {
-    if (errno == ENOENT) return absl::InvalidArgumentError(absl::StrCat("host_path ", path, ": does not exist"));
+    if (errno == ENOENT) return Missing(path);
     return ErrnoStatus(errno, absl::StrCat("host_path ", path));
   }
   StatusOr<VolumeSource> source;
@@ -174,8 +183,11 @@ StatusOr<VolumeSource> FindVolumeSource(const ContainerMount& mount, const std::
     source = FileSource(normal, BelowPod(path, pod_uid), info.st_size);
   } else if (S_ISDIR(info.st_mode)) {
     source = DirectorySource(normal, pod_uid);
+  } else if (S_ISBLK(info.st_mode)) {
+    source = absl::InvalidArgumentError(absl::StrCat(
+        "host_path ", path, ": is a block device: a container gets it as a device (volumeMode Block), not as a mount"));
   } else {
-    source = Unsupported(path, "is neither a file nor a directory: devices and sockets are not supported yet");
+    source = Unsupported(path, "is neither a file nor a directory: other devices, sockets and FIFOs cannot be mounted");
   }
   HUSK_RETURN_IF_ERROR(source.status());
   HUSK_RETURN_IF_ERROR(Fill(*source));

@@ -73,6 +73,8 @@ TEST_F(VolumeSourceTest, SaysWhatItCannotDo) {
   EXPECT_THAT(refusal(Find("relative")), HasSubstr("relative"));
   EXPECT_THAT(refusal(Find(directory_ + "/none")), HasSubstr(directory_ + "/none: does not exist"));
   EXPECT_TRUE(absl::IsUnimplemented(Find("/dev/null").status()));
+  std::filesystem::create_symlink("nowhere", directory_ + "/dangling");
+  EXPECT_THAT(refusal(Find(directory_ + "/dangling")), HasSubstr("is a symlink to nowhere, which does not exist"));
   const std::string file = directory_ + "/file";
   std::ofstream(file) << "x";
   EXPECT_TRUE(absl::IsUnimplemented(Find(file).status()));
