@@ -18,6 +18,7 @@ from harness.daemon import PATIENCE, Pod, eventually
 from harness.kubelet_files import PodDirectory
 from harness.registry import free_port
 
+NETWORK = "husk-e2e24"
 SUBNET4, SUBNET6 = "10.214.24.0/24", "fd00:214:24::/64"
 SUBNET_TOLD, SUBNET_SILENT = "10.215.24.0/24", "10.216.24.0/24"
 BRIDGES = ("husk-e2e24t", "husk-e2e24s")
@@ -40,34 +41,32 @@ def plugins(request):
     request.module.HUSKD_CONFIGURATION = {
         "network": {"cni_plugin_directories": [str(directory), str(cni.PLUGINS)], "default_bridge": ""}}
     forwarding = {name: sysctl(name) for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")}
-    rules = host.firewall_rules()
+    rules = {command: host.firewall_rules(command) for command in ("iptables", "ip6tables")}
     cni.write_plugin(directory / "further", cni.FURTHER)
     try:
         yield directory
     finally:
         for name in BRIDGES:
             subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
-        remove_chains(host.firewall_rules() - rules)
+        remove_chains(rules)
         for name, value in forwarding.items():
             sysctl(name, value)
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def remove_chains(added):
-    """portmap leaves its empty chains, and the jumps to them."""
+def remove_chains(before):
+    """portmap leaves its own chains, and the jumps to them: they go if they were not there before, and nobody has a port
+    mapped through them."""
     for command in ("iptables", "ip6tables"):
-        saved = subprocess.run([command + "-save", "-t", "nat"], check=False, capture_output=True, text=True).stdout
-        for line in saved.splitlines():
-            if line.startswith("-A") and ("CNI-HOSTPORT" in line or "CNI-" in line.partition("-j ")[2]) and (
-                    command == "ip6tables" or line in added):
-                subprocess.run(f"{command} -t nat -D {line.removeprefix('-A ')}", shell=True, check=False,
-                               capture_output=True)
-        for line in saved.splitlines():
-            if line.startswith(":CNI-") and (command == "ip6tables" or line.split()[0] in
-                                             {rule.split()[0] for rule in added}):
-                chain = line.split()[0].removeprefix(":")
-                subprocess.run([command, "-t", "nat", "-F", chain], check=False, capture_output=True)
-                subprocess.run([command, "-t", "nat", "-X", chain], check=False, capture_output=True)
+        rules = host.firewall_rules(command)
+        if any(rule.startswith("-A CNI-HOSTPORT-DNAT") for rule in rules):
+            continue
+        added = {rule for rule in rules - before[command] if "CNI-HOSTPORT-" in rule}
+        for rule in (rule for rule in added if rule.startswith("-A")):
+            subprocess.run(f"{command} -t nat -D {rule.removeprefix('-A ')}", shell=True, check=False, capture_output=True)
+        for rule in (rule for rule in added if rule.startswith(":")):
+            subprocess.run([command, "-t", "nat", "-X", rule.split()[0].removeprefix(":")], check=False,
+                           capture_output=True)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +76,7 @@ def configure(huskd):
     leases = huskd.root / "leases"
 
     def write(*plugins):
-        return cni.write_conflist(directory, "husk-e2e24", *plugins)
+        return cni.write_conflist(directory, NETWORK, *plugins)
     write.leases = leases
     write.directory = directory
     write.primary = cni.bridge(huskd.bridge, leases, SUBNET4, SUBNET6, routes=("0.0.0.0/0", "::/0"), mtu=MTU,
@@ -102,6 +101,20 @@ def program_image(huskd, registry):
     return reference
 
 
+def traces(huskd, configure):
+    """What a pod has on the host, without what is other pods' or stays for all of them (bridges, portmap's own chains)."""
+    found = huskd.snapshot()
+    links = json.loads(subprocess.run(["ip", "-json", "link"], check=True, capture_output=True, text=True).stdout)
+    mine = {huskd.bridge, *BRIDGES}
+    rules = host.firewall_rules() | host.firewall_rules("ip6tables")
+    return {kind: found[kind] for kind in ("processes", "mounts", "cgroups", "named network namespaces")} | {
+        # Ports of the bridges; the bandwidth plugin's ifb devices.
+        "links": {link["ifname"] for link in links if link.get("master") in mine or link["ifname"].startswith("bwp")},
+        "rules": {rule for rule in rules if f'\\"{NETWORK}' in rule},
+        "files": {path for path in found["files"] if "attachments/" in path or "netns/" in path},
+        "leases": cni.leases(configure.leases)}
+
+
 class Served:
     """A pod with everything: what it was asked for, and its containers."""
 
@@ -109,7 +122,7 @@ class Served:
 @pytest.fixture(scope="module")
 def served(huskd, configure, program_image):
     result = Served()
-    result.before = huskd.snapshot() | {"all firewall rules": host.firewall_rules()}
+    result.before = traces(huskd, configure)
     result.tcp, result.udp, result.local, result.sctp = (free_port() for _ in range(4))
     mappings = [{"protocol": cri.api.TCP, "container_port": 8080, "host_port": result.tcp},
                 {"protocol": cri.api.UDP, "container_port": 9000, "host_port": result.udp},
@@ -240,7 +253,9 @@ def test_host_ports_lead_to_the_pod(served):
     assert fetch("127.0.0.1", served.local) == "of the pod\n"
     with pytest.raises(OSError):
         fetch(node_address(), served.local)
-    rules = [rule for rule in host.firewall_rules() if "CNI-DN-" in rule]
+    everything = host.firewall_rules()
+    chains = {rule.rpartition("-j ")[2] for rule in everything if f'\\"{NETWORK}' in rule and "-j CNI-DN-" in rule}
+    rules = [rule for rule in everything if rule.split()[1] in chains]
     assert [rule for rule in rules if f"--dport {served.sctp}" in rule and "-p sctp" in rule]
     ports = {rule.partition("--dport ")[2].split()[0] for rule in rules if "-j DNAT" in rule}
     assert ports == {str(port) for port in (served.tcp, served.udp, served.local, served.sctp)}, "none for host_port 0"
@@ -363,13 +378,9 @@ def test_net_01_the_nodes_loopback_is_out_of_reach(wire, served):
 
 def test_a_removed_pod_leaves_nothing_of_its_network(served, huskd, configure):
     served.pod.remove()
-    after = huskd.snapshot()
-    bridges = {huskd.bridge, *BRIDGES}
-    assert after["network interfaces"] - served.before["network interfaces"] <= bridges
-    assert after["mounts"] == served.before["mounts"]
-    assert not cni.leases(configure.leases)
-    assert not [rule for rule in host.firewall_rules() - served.before["all firewall rules"] if "CNI-DN-" in rule]
-    assert not [path for path in after["files"] if "attachments/" in path]
+    after = traces(huskd, configure)
+    assert after == served.before
+    assert not after["leases"] and not after["links"] and not after["rules"]
 
 
 # ---- the configuration, and plugins that misbehave ------------------------------------------------------------------
@@ -407,20 +418,13 @@ def run_refused(huskd, name, deadline=240):
 
 
 def assert_nothing_left(huskd, configure, before):
-    def same():
-        after = huskd.snapshot()
-        after["network interfaces"] -= {huskd.bridge, *BRIDGES}
-        after["files"] = {path for path in after["files"] if "attachments" in path or "netns/" in path}
-        return after == before and not cni.leases(configure.leases)
-    eventually(same, lambda: f"nothing to be left: {huskd.snapshot()}, {cni.leases(configure.leases)}")
+    eventually(lambda: traces(huskd, configure) == before,
+               lambda: f"nothing to be left of {traces(huskd, configure)}, beyond {before}")
 
 
 @pytest.fixture
 def clean(huskd, configure):
-    before = huskd.snapshot()
-    before["network interfaces"] -= {huskd.bridge, *BRIDGES}
-    before["files"] = {path for path in before["files"] if "attachments" in path or "netns/" in path}
-    return before
+    return traces(huskd, configure)
 
 
 def test_net_02_garbage_and_failure_name_the_plugin(huskd, configure, plugins, clean):

@@ -64,10 +64,10 @@ def mounts():
     return {line.split()[4] for line in read_text("/proc/self/mountinfo").splitlines()}
 
 
-def firewall_rules():
-    """iptables rules and chains, without their counters."""
-    result = subprocess.run(["iptables-save"], check=False, capture_output=True, text=True)
-    return {line for line in result.stdout.splitlines() if line.startswith("-A") or
+def firewall_rules(command="iptables"):
+    """iptables (or ip6tables) rules and chains, without their counters."""
+    result = subprocess.run([command + "-save"], check=False, capture_output=True, text=True)
+    return {re.sub(r" \[\d+:\d+\]$", "", line) for line in result.stdout.splitlines() if line.startswith("-A") or
             (line.startswith(":") and " - " in line)} if result.returncode == 0 else set()
 
 

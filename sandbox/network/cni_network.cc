@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/common/mutex.h"
 #include "sandbox/host/pod_id.h"
+#include "sandbox/logging.h"
 #include "sandbox/network/attachment_cache.h"
 #include "sandbox/network/cni_config.h"
 #include "sandbox/network/cni_exec.h"
@@ -23,6 +24,21 @@ namespace {
 
 // For DEL after an ADD that failed, whose own time may be over.
 constexpr auto kUndoLimit = std::chrono::seconds(30);
+
+// Some networks see to host ports and bandwidth without CNI, so that it is no error that no plugin wants to know.
+void WarnOfUnheard(const CniAttachment& attachment) {
+  for (const auto& [capability, value] : attachment.capability_arguments.items()) {
+    const auto hears = [&name = capability](const CniPlugin& plugin) {
+      const nlohmann::json& capabilities = ObjectMember(plugin.config, "capabilities");
+      const auto wanted = capabilities.find(name);
+      return wanted != capabilities.end() && *wanted == true;
+    };
+    const auto& plugins = attachment.network.plugins;
+    if (capability == "dns" || std::any_of(plugins.begin(), plugins.end(), hears)) continue;
+    spdlog::warn("pod={} asks for {}, which no plugin of {} has the capability for", attachment.container_id,
+                 capability, attachment.network.source);
+  }
+}
 
 class CniNetwork : public Network {
  public:
@@ -60,6 +76,7 @@ class CniNetwork : public Network {
     HUSK_ASSIGN_OR_RETURN(auto network, Configuration(context));
     HUSK_ASSIGN_OR_RETURN(auto attachment,
                           NewAttachment(request, namespaces_.PathOf(request.pod_id), std::move(network)));
+    WarnOfUnheard(attachment);
     HUSK_RETURN_IF_ERROR_DOING(cache_.Save(attachment), "note what CNI ADD will need undone");
     auto result = Add(context, attachment);
     if (result.ok()) return result;

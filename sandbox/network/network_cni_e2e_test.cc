@@ -270,6 +270,26 @@ TEST_F(CniE2e, AGuestOnTheDefaultBridgeIsReachedAndAloneAnswers) {
   EXPECT_TRUE(Echoes(interface.addresses[0], 40));
 }
 
+TEST_F(CniE2e, AGuestWithAForgedMacIsHeardOnlyWithoutTheFilter) {
+  constexpr char kForged[] = "02:00:00:00:66:66";
+  const auto result = AddPod("pod-a");
+  ASSERT_TRUE(result.ok()) << result.status();
+  const NetworkInterface& interface = result->interfaces[0];
+  {
+    const auto tap = network_->CreateTap(Soon(), "pod-a", interface);
+    ASSERT_TRUE(tap.ok()) << tap.status();
+    const Guest guest(tap->get(), interface.addresses[0], kForged);
+    EXPECT_FALSE(Echoes(interface.addresses[0], 4));
+  }
+  options_.filter_sources = false;
+  const auto open = NewCniNetwork(options_);
+  ASSERT_TRUE(open.ok()) << open.status();
+  const auto tap = (*open)->CreateTap(Soon(), "pod-a", interface);
+  ASSERT_TRUE(tap.ok()) << tap.status();
+  const Guest guest(tap->get(), interface.addresses[0], kForged);
+  EXPECT_TRUE(Echoes(interface.addresses[0], 40));
+}
+
 TEST_F(CniE2e, TwoPodsGetTwoAddressesAndALaterProcessUndoesBoth) {
   std::array<StatusOr<NetworkResult>, 2> results = {absl::UnknownError(""), absl::UnknownError("")};
   {
