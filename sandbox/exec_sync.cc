@@ -96,6 +96,7 @@ class Execution {
       watch.set_exec_id(exec_id_);
     }
     request.set_wait_milliseconds(static_cast<std::uint32_t>(wait.count()));
+    const auto asked_at = Clock::now();
     HUSK_ASSIGN_OR_RETURN(const agent::v1::PollResponse response, client_->Poll(context, request));
     if (response.unknown_size() > 0 && !exit_) {
       return absl::UnavailableError("the guest does not know the process any more");
@@ -111,8 +112,9 @@ class Execution {
     if (drain_ && !news) drain_->Idle();
     for (const auto& process : response.exits()) news |= Exited(process);
     const bool said_something = response.chunks_size() + response.exits_size() + response.unknown_size() > 0;
-    // An agent that repeats itself must not make this thread spin.
-    return news || !said_something ? absl::OkStatus() : SleepFor(context, milliseconds(100));
+    const bool early = Clock::now() - asked_at < wait;
+    // An agent that repeats itself, or says nothing at once, must not make this thread spin.
+    return news || !(said_something || early) ? absl::OkStatus() : SleepFor(context, milliseconds(100));
   }
 
   bool Take(const agent::v1::StreamChunk& chunk) {

@@ -126,8 +126,9 @@ StatusOr<std::string> MakeContainer(Environment& environment, const Context& con
 
   const auto volumes = pod.volumes();
   if (volumes == nullptr) return absl::FailedPreconditionError("the pod has no VM");
-  rollback.Add("remove its volumes", [vm, volumes, mounts = config.mounts](const Context& undo) {
-    return vm->alive() ? volumes->Release(undo, mounts) : absl::OkStatus();
+  // A pod's stop waits for no guest: what was made in it goes with the VM.
+  rollback.Add("remove its volumes", [&pod, vm, volumes, mounts = config.mounts](const Context& undo) {
+    return vm->alive() ? volumes->Release(pod.Interruptible(undo), mounts) : absl::OkStatus();
   });
   HUSK_ASSIGN_OR_RETURN(const auto volume_mounts, volumes->Prepare(context, config.mounts));
   FaultPoint("create_container.volumes_prepared");
@@ -138,11 +139,11 @@ StatusOr<std::string> MakeContainer(Environment& environment, const Context& con
   HUSK_RETURN_IF_ERROR(disks.AddDevices(config.devices, *request.mutable_spec()));
   FaultPoint("create_container.devices_attached");
   for (const agent::v1::VolumeMount& mount : volume_mounts) *request.mutable_spec()->add_volume_mounts() = mount;
-  rollback.Add("remove it from the guest", [vm, client, id](const Context& undo) -> Status {
+  rollback.Add("remove it from the guest", [&pod, vm, client, id](const Context& undo) -> Status {
     if (!vm->alive()) return absl::OkStatus();
     agent::v1::RemoveContainerRequest remove;
     remove.set_container_id(id);
-    return client->RemoveContainer(undo, remove);
+    return client->RemoveContainer(pod.Interruptible(undo), remove);
   });
   const auto created = client->CreateContainer(context, request);
   HUSK_RETURN_IF_ERROR(ExplainImageVolume(Annotate(created.status(), "create the container in the guest")));

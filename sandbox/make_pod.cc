@@ -1,11 +1,14 @@
 #include <chrono>
 #include <cstddef>
 #include <filesystem>
+#include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "agent/common/fault_point.h"
+#include "agent/common/printable.h"
 #include "agent/common/rollback.h"
 #include "sandbox/logging.h"
 #include "sandbox/network/bandwidth.h"
@@ -197,7 +200,8 @@ class Making {
     const std::string console = vm->ConsoleTail(context_.Detached(std::chrono::seconds(2)));
     if (console.empty()) return status;
     const std::size_t from = console.size() > kConsoleBytes ? console.size() - kConsoleBytes : 0;
-    return {status.code(), absl::StrCat(status.message(), "; the end of the guest's console: ", console.substr(from))};
+    const std::string shown = Printable(std::string_view(console).substr(from), kConsoleBytes);
+    return {status.code(), absl::StrCat(status.message(), "; the end of the guest's console: ", shown)};
   }
 
   Environment& environment_;

@@ -110,6 +110,7 @@ bool PodMonitor::PollOnce(const Context& context, const WatchedList& list) {
   }
   const auto wait = std::max(milliseconds(0), std::chrono::ceil<milliseconds>(wake_at - Clock::now()));
   request.set_wait_milliseconds(static_cast<std::uint32_t>(wait.count()));
+  const auto asked_at = Clock::now();
   auto response = client_->Poll(context.WithTimeout(wait + kPollSlack), request);
   if (!response.ok()) {
     if (context.stop_token().stop_requested()) return true;
@@ -120,7 +121,8 @@ bool PodMonitor::PollOnce(const Context& context, const WatchedList& list) {
     return false;
   }
   const bool said_something = response->chunks_size() + response->exits_size() + response->unknown_size() > 0;
-  if (!Digest(*response, list) && said_something) SleepFor(context, kIdlePause).IgnoreError();
+  const bool early = Clock::now() - asked_at < wait;
+  if (!Digest(*response, list) && (said_something || early)) SleepFor(context, kIdlePause).IgnoreError();
   return true;
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "agent/common/printable.h"
 #include "sandbox/id.h"
 #include "sandbox/logging.h"
 #include "sandbox/pod_operations.h"
@@ -15,6 +16,7 @@ constexpr auto kInformationWait = std::chrono::seconds(5);
 // A guest that takes longer loses its containers' termination messages, and delays only its own pod.
 constexpr auto kCopyBackWait = std::chrono::seconds(10);
 
+constexpr std::size_t kMostOfAStartError = 4096;
 constexpr std::int32_t kKilledCode = 128 + SIGKILL;
 constexpr char kHostOutOfMemory[] =
     "the pod's VM ended: the host killed it for lack of memory, at the limit of its cgroup or of one above: ";
@@ -52,7 +54,8 @@ void ContainerEnded(Environment& environment, Pod& pod, const std::string& id, c
     code = 255;
   } else if (!exit.start_error.empty()) {
     reason = "StartError";
-    message = exit.start_error.substr(0, 4096);
+    // The guest's words, which a list of containers has to carry.
+    message = Printable(exit.start_error, kMostOfAStartError);
     code = 128;
   } else if (exit.oom_killed) {
     reason = "OOMKilled";
