@@ -10,8 +10,10 @@
 #include <utility>
 
 #include "agent/common/mutex.h"
+#include "sandbox/event_hub.h"
 #include "sandbox/host/cgroup.h"
 #include "sandbox/host/scratch_disk.h"
+#include "sandbox/observer.h"
 #include "sandbox/paths.h"
 #include "sandbox/runtime.h"
 #include "sandbox/store/store.h"
@@ -59,6 +61,8 @@ struct Environment {
   Paths paths;
   RuntimeParts parts;  // all of them set
   std::unique_ptr<HostCgroups> own_cgroups;
+  std::unique_ptr<EventHub> own_events;
+  std::unique_ptr<Observer> own_observer;
   std::unique_ptr<ScratchDisks> scratch_disks;
   std::unique_ptr<Store> store;
   std::shared_ptr<VmEnds> vm_ends;

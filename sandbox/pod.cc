@@ -9,11 +9,14 @@
 
 namespace husk::sandbox {
 
-Pod::Pod(PodRecord record)
+Pod::Pod(PodRecord record, EventHub* events)
     : record_(std::move(record)),
+      events_(events),
       network_(record_.network),
       resources_(record_.config.resources),
-      overhead_(record_.config.overhead) {}
+      overhead_(record_.config.overhead),
+      told_ready_(record_.phase != PodPhase::kCreating),
+      told_stopped_(told_ready_ && record_.phase != PodPhase::kReady) {}
 
 NetworkRequest Pod::network_request() const {
   const PodMetadata& metadata = config().metadata;
@@ -67,6 +70,15 @@ Status Pod::CheckReady() const {
 
 PodStatus Pod::Snapshot(bool verbose) const {
   const MutexLock lock(mutex_);
+  PodStatus status = SnapshotLocked();
+  if (verbose) {
+    if (!vm_.information_json.empty()) status.information["vm"] = vm_.information_json;
+    if (!network_.cni_result_json.empty()) status.information["cniResult"] = network_.cni_result_json;
+  }
+  return status;
+}
+
+PodStatus Pod::SnapshotLocked() const {
   PodStatus status{.id = id(), .config = config(), .state = state_, .created_at = record_.created_at};
   status.config.resources = resources_;
   status.config.overhead = overhead_;
@@ -76,11 +88,15 @@ PodStatus Pod::Snapshot(bool verbose) const {
       status.addresses.push_back(address.substr(0, address.find('/')));
     }
   }
-  if (verbose) {
-    if (!vm_.information_json.empty()) status.information["vm"] = vm_.information_json;
-    if (!network_.cni_result_json.empty()) status.information["cniResult"] = network_.cni_result_json;
-  }
   return status;
+}
+
+void Pod::Tell(EventType type, const std::string& id) {
+  if (!events_->Wanted()) return;
+  Event event{.type = type, .id = id, .pod = SnapshotLocked()};
+  event.containers.reserve(containers_.size());
+  for (const auto& [container_id, entry] : containers_) event.containers.push_back(entry.status);
+  events_->Publish(std::move(event));
 }
 
 bool Pod::ready() const {
@@ -108,6 +124,10 @@ Status Pod::SetReady() {
   const MutexLock lock(mutex_);
   if (ended_) return absl::UnavailableError(absl::StrCat("the VM of pod ", id(), " ended: ", *ended_));
   state_ = PodState::kReady;
+  if (!std::exchange(told_ready_, true)) {
+    Tell(EventType::kCreated, id());
+    Tell(EventType::kStarted, id());
+  }
   return absl::OkStatus();
 }
 
@@ -137,6 +157,11 @@ bool Pod::removed() const {
   return removed_;
 }
 
+void Pod::TellRemoved() {
+  const MutexLock lock(mutex_);
+  if (std::exchange(told_ready_, false)) Tell(EventType::kDeleted, id());
+}
+
 std::vector<ContainerStatus> Pod::MarkEnded(const std::string& why, std::int32_t exit_code, const std::string& reason) {
   std::vector<ContainerStatus> exited;
   {
@@ -153,6 +178,8 @@ std::vector<ContainerStatus> Pod::MarkEnded(const std::string& why, std::int32_t
       status.message = why;
       exited.push_back(status);
     }
+    for (const ContainerStatus& status : exited) Tell(EventType::kStopped, status.id);
+    if (told_ready_ && !std::exchange(told_stopped_, true)) Tell(EventType::kStopped, this->id());
     if (monitor_) monitor_->RequestStop();
     changed_.NotifyAll();
   }
@@ -222,9 +249,19 @@ void Pod::LetGo() {
 
 void Pod::AddContainer(Container container, ContainerStatus status) {
   const MutexLock lock(mutex_);
+  Insert(std::move(container), std::move(status), /*adopted=*/false);
+}
+
+void Pod::AdoptContainer(Container container, ContainerStatus status) {
+  const MutexLock lock(mutex_);
+  Insert(std::move(container), std::move(status), /*adopted=*/true);
+}
+
+void Pod::Insert(Container container, ContainerStatus status, bool adopted) {
   const std::string id = container.id;
   // Made in a VM that has ended since: nobody would mark it later.
-  if (ended_ && status.state != ContainerState::kExited) {
+  const bool lost = ended_ && status.state != ContainerState::kExited;
+  if (lost) {
     status.state = ContainerState::kExited;
     status.finished_at = NowNanoseconds();
     status.exit_code = 255;
@@ -232,6 +269,13 @@ void Pod::AddContainer(Container container, ContainerStatus status) {
     status.message = *ended_;
   }
   containers_[id] = {.container = std::move(container), .status = std::move(status)};
+  if (!adopted) Tell(EventType::kCreated, id);
+  if (lost) Tell(EventType::kStopped, id);
+}
+
+void Pod::TellContainerRemoved(const std::string& id) {
+  const MutexLock lock(mutex_);
+  Tell(EventType::kDeleted, id);
 }
 
 void Pod::DropContainer(const std::string& id) {
@@ -242,6 +286,7 @@ void Pod::DropContainer(const std::string& id) {
   if (found == containers_.end()) return;
   dropped = std::move(found->second);
   containers_.erase(found);
+  Tell(EventType::kDeleted, id);
   changed_.NotifyAll();
 }
 
@@ -290,6 +335,7 @@ bool Pod::SetRunning(const std::string& id, std::int64_t started_at, std::uint32
   found->second.status.state = ContainerState::kRunning;
   found->second.status.started_at = started_at;
   found->second.status.guest_pid = guest_pid;
+  Tell(EventType::kStarted, id);
   changed_.NotifyAll();
   return true;
 }
@@ -315,6 +361,7 @@ bool Pod::SetExited(const std::string& id, std::int64_t finished_at, std::int32_
   // The end of the VM was first: what it said stays.
   if (found == containers_.end() || found->second.status.state == ContainerState::kExited) return false;
   found->second.status = *std::move(status);
+  Tell(EventType::kStopped, id);
   changed_.NotifyAll();
   return true;
 }

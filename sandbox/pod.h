@@ -18,6 +18,7 @@
 #include "hypervisor/hypervisor.h"
 #include "images/image_service.h"
 #include "sandbox/container_output.h"
+#include "sandbox/event_hub.h"
 #include "sandbox/pod_monitor.h"
 #include "sandbox/store/store.h"
 #include "sandbox/types.h"
@@ -56,8 +57,9 @@ struct PodVm {
 // What changes the outside world goes on under `turns()`, one operation at a time.
 class Pod {
  public:
-  // From a record of the store; NOTREADY, without VM and containers.
-  explicit Pod(PodRecord record);
+  // From a record of the store; NOTREADY, without VM and containers. Every change that lists and statuses show is told
+  // to `events`, which must outlive the pod, except those that an earlier process has told.
+  Pod(PodRecord record, EventHub* events);
   Pod(const Pod&) = delete;
   Pod& operator=(const Pod&) = delete;
 
@@ -94,6 +96,8 @@ class Pod {
   [[nodiscard]] bool stopped() const;
   void SetRemoved();
   [[nodiscard]] bool removed() const;
+  // After it is listed no longer.
+  void TellRemoved();
 
   // The end of the VM: the pod is NOTREADY, its containers are EXITED with this code, reason and message. Those that
   // changed, to be recorded. Of several calls the first one counts.
@@ -120,6 +124,10 @@ class Pod {
   // ---- containers ---------------------------------------------------------------------------------------------------
 
   void AddContainer(Container container, ContainerStatus status);
+  // One that an earlier process made, as that one showed it: only what has changed since is told.
+  void AdoptContainer(Container container, ContainerStatus status);
+  // One whose removal an earlier process had begun.
+  void TellContainerRemoved(const std::string& id);
   // No longer listed, nor watched.
   void DropContainer(const std::string& id);
   // With one entry per container whose id begins with the prefix.
@@ -147,7 +155,13 @@ class Pod {
     bool stop_signalled = false;
   };
 
+  // Under the mutex, so that events come in the order of the changes.
+  void Tell(EventType type, const std::string& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  [[nodiscard]] PodStatus SnapshotLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Insert(Container container, ContainerStatus status, bool adopted) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   const PodRecord record_;
+  EventHub* const events_;
   TurnLock turns_;
   std::stop_source stop_;  // thread safe by itself
 
@@ -161,6 +175,8 @@ class Pod {
   bool stop_requested_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   bool removed_ ABSL_GUARDED_BY(mutex_) = false;
+  bool told_ready_ ABSL_GUARDED_BY(mutex_);  // a pod that was never READY is no news
+  bool told_stopped_ ABSL_GUARDED_BY(mutex_);
   PodVm vm_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Entry> containers_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<PodMonitor> monitor_ ABSL_GUARDED_BY(mutex_);  // last: its thread uses the rest

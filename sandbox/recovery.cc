@@ -64,25 +64,27 @@ class Adoption {
 
   // Without a VM: what was made is EXITED, what was half made is gone.
   void KeepDead(const std::string& why) {
-    for (ContainerRecord& record : containers_) {
+    std::set<std::string> ended;
+    for (const ContainerRecord& record : containers_) {
       if (record.phase == ContainerPhase::kCreating || record.phase == ContainerPhase::kRemoving) {
         Forget(record);
         continue;
       }
-      ContainerStatus& status = record.status;
-      if (record.phase != ContainerPhase::kExited) {
-        status.finished_at = NowNanoseconds();
-        status.exit_code = 255;
-        status.reason = "Unknown";
-        status.message = why;
-        Report(environment_.store->SetContainerExited(status), status.id);
-      }
-      AddContainer(record, ContainerState::kExited, nullptr);
+      if (record.phase != ContainerPhase::kExited) ended.insert(record.status.id);
+      AddContainer(record, ShownState(record.phase), nullptr);
     }
     pod_.MarkEnded(why, 255, "Unknown");
+    for (const ContainerStatus& status : pod_.ContainerSnapshots()) {
+      if (ended.contains(status.id)) Report(environment_.store->SetContainerExited(status), status.id);
+    }
   }
 
  private:
+  static ContainerState ShownState(ContainerPhase phase) {
+    if (phase == ContainerPhase::kStarted) return ContainerState::kRunning;
+    return phase == ContainerPhase::kExited ? ContainerState::kExited : ContainerState::kCreated;
+  }
+
   // False: it is not the guest that the containers were started in. A guest that does not answer is taken for it.
   StatusOr<bool> AskGuest(const std::string& guest_boot_id) {
     const Context limited = pod_.Interruptible(context_.WithTimeout(kAgentWait));
@@ -122,8 +124,6 @@ class Adoption {
       spdlog::error("pod={} container={} {}; its output is dropped", pod_.id(), id, Words(output.status()));
       output = std::make_shared<ContainerOutput>(id, NewDiscardingLog(record.checkpoint), record.status.config.tty);
     }
-    AddContainer(record, ContainerState::kCreated, *std::move(output));
-    pod_.volumes()->Adopt(record.status.config.mounts);
     bool started = record.phase == ContainerPhase::kStarted;
     std::uint32_t guest_pid = 0;
     if (processes_) {
@@ -133,33 +133,38 @@ class Adoption {
       if (process != processes_->end()) guest_pid = process->second.pid();
       if (process != processes_->end() && process->second.state() == agent::v1::EXITED) missed_.push_back(id);
     }
+    const bool shown_running = started && record.phase == ContainerPhase::kStarted;
+    AddContainer(record, shown_running ? ContainerState::kRunning : ContainerState::kCreated, *std::move(output),
+                 guest_pid);
+    pod_.volumes()->Adopt(record.status.config.mounts);
     if (!started) return;
-    std::int64_t started_at = record.status.started_at;
-    if (record.phase == ContainerPhase::kCreated) {
-      started_at = NowNanoseconds();
+    if (!shown_running) {
+      const std::int64_t started_at = NowNanoseconds();
       Report(environment_.store->SetContainerStarted(id, started_at), id);
+      pod_.SetRunning(id, started_at, guest_pid);
     }
-    pod_.SetRunning(id, started_at, guest_pid);
     pod_.Watch(id);
   }
 
-  void AddContainer(const ContainerRecord& record, ContainerState state, std::shared_ptr<ContainerOutput> output) {
+  void AddContainer(const ContainerRecord& record, ContainerState state, std::shared_ptr<ContainerOutput> output,
+                    std::uint32_t guest_pid = 0) {
     auto lease = environment_.parts.images->Acquire(record.status.image_id);
     if (!lease.ok()) {
       spdlog::warn("pod={} container={} its image: {}", pod_.id(), record.status.id, Words(lease.status()));
     }
     ContainerStatus status = record.status;
     status.state = state;
+    status.guest_pid = guest_pid;
     std::vector<ContainerDisk> disks;
     for (const DiskRecord& disk : record.disks) disks.push_back(AdoptDisk(status.id, disk));
     // So that the end of the VM during this recovery cannot change what had exited before.
-    pod_.AddContainer({.id = status.id,
-                       .stop_signal = record.stop_signal,
-                       .lun = record.lun,
-                       .lease = lease.ok() ? *std::move(lease) : nullptr,
-                       .disks = std::move(disks),
-                       .output = std::move(output)},
-                      status);
+    pod_.AdoptContainer({.id = status.id,
+                         .stop_signal = record.stop_signal,
+                         .lun = record.lun,
+                         .lease = lease.ok() ? *std::move(lease) : nullptr,
+                         .disks = std::move(disks),
+                         .output = std::move(output)},
+                        status);
   }
 
   ContainerDisk AdoptDisk(const std::string& container_id, const DiskRecord& record) {
@@ -184,6 +189,7 @@ class Adoption {
   }
 
   void Forget(const ContainerRecord& record) {
+    if (record.phase == ContainerPhase::kRemoving) pod_.TellContainerRemoved(record.status.id);
     Report(environment_.store->RemoveContainer(record.status.id), record.status.id);
   }
 

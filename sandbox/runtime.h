@@ -64,6 +64,9 @@ class Runtime {
   virtual void Detach() = 0;
 };
 
+class EventHub;
+class Observer;
+
 struct RuntimeOptions {
   std::string root_directory;   // survives a reboot: the store, the template of the scratch disk
   std::string state_directory;  // below /run: one directory a pod, with sockets; scratch disks are in root_directory
@@ -89,6 +92,8 @@ struct RuntimeParts {
   images::ImageService* images = nullptr;
   Network* network = nullptr;
   HostCgroups* cgroups = nullptr;  // null: the runtime makes its own, with RuntimeOptions::cgroup_root
+  EventHub* events = nullptr;      // null: nobody listens
+  Observer* observer = nullptr;    // null: nobody looks
 };
 
 StatusOr<std::unique_ptr<Runtime>> NewRuntime(const RuntimeOptions& options, const RuntimeParts& parts);

@@ -111,10 +111,13 @@ void RuntimeImpl::AddPod(const std::shared_ptr<Pod>& pod) {
   pods_[pod->id()] = pod;
 }
 
-void RuntimeImpl::DropPodIfRemoved(const Pod& pod) {
+void RuntimeImpl::DropPodIfRemoved(Pod& pod) {
   if (!pod.removed()) return;
-  const MutexLock lock(pods_mutex_);
-  pods_.erase(pod.id());
+  {
+    const MutexLock lock(pods_mutex_);
+    pods_.erase(pod.id());
+  }
+  pod.TellRemoved();
 }
 
 void RuntimeImpl::WatchVmEnds() {
@@ -178,7 +181,7 @@ StatusOr<std::string> RuntimeImpl::RunNewPod(const Context& context, const PodCo
   HUSK_ASSIGN_OR_RETURN(record.user, environment_.store->AddPod(record, environment_.options.first_user,
                                                                 environment_.options.user_count));
   std::string id = record.id;
-  const auto pod = std::make_shared<Pod>(std::move(record));
+  const auto pod = std::make_shared<Pod>(std::move(record), environment_.parts.events);
   HUSK_ASSIGN_OR_RETURN(const TurnLock::Turn turn, pod->turns().Take(context.Detached(std::chrono::seconds(1))));
   AddPod(pod);
   const auto begin = Context::Clock::now();
@@ -366,7 +369,9 @@ Status RuntimeImpl::Recover(const Context& context) {
   HUSK_ASSIGN_OR_RETURN(std::vector<ContainerRecord> containers, environment_.store->Containers());
   const bool same_boot = stored_boot_id == boot_id;
   if (!pods.empty()) spdlog::info("recovering {} pods{}", pods.size(), same_boot ? "" : "; the host was rebooted");
+  environment_.parts.events->BeginRecovery();
   RecoverAll(context, pods, std::move(containers), same_boot);
+  environment_.parts.events->EndRecovery();
   HUSK_RETURN_IF_ERROR(environment_.store->SetBootId(boot_id));
   RemoveOrphans(environment_, context, pods);
   return context.Check();
@@ -377,7 +382,7 @@ void RuntimeImpl::RecoverAll(const Context& context, const std::vector<PodRecord
   std::map<std::string, std::vector<ContainerRecord>> by_pod;
   for (ContainerRecord& container : containers) by_pod[container.status.pod_id].push_back(std::move(container));
   for (const PodRecord& record : pods) {
-    AddPod(std::make_shared<Pod>(record));
+    AddPod(std::make_shared<Pod>(record, environment_.parts.events));
     by_pod.try_emplace(record.id);  // so that the threads only read the map itself
   }
   std::atomic<std::size_t> next = 0;
@@ -412,6 +417,14 @@ StatusOr<std::unique_ptr<Runtime>> NewRuntime(const RuntimeOptions& options, con
   if (parts.cgroups == nullptr) {
     environment.own_cgroups = NewHostCgroups(options.cgroup_root);
     environment.parts.cgroups = environment.own_cgroups.get();
+  }
+  if (parts.events == nullptr) {
+    environment.own_events = std::make_unique<EventHub>();
+    environment.parts.events = environment.own_events.get();
+  }
+  if (parts.observer == nullptr) {
+    environment.own_observer = std::make_unique<Observer>();
+    environment.parts.observer = environment.own_observer.get();
   }
   HUSK_RETURN_IF_ERROR(MakePrivateDirectory(environment.paths.pod_roots()));
   HUSK_RETURN_IF_ERROR(MakePrivateDirectory(environment.paths.vm_states()));

@@ -93,7 +93,7 @@ class RuntimeImpl final : public Runtime {
   std::vector<std::shared_ptr<Pod>> AllPods();
   void AddPod(const std::shared_ptr<Pod>& pod);
   // If it was removed.
-  void DropPodIfRemoved(const Pod& pod);
+  void DropPodIfRemoved(Pod& pod);
   void RecoverAll(const Context& context, const std::vector<PodRecord>& pods, std::vector<ContainerRecord> containers,
                   bool same_boot);
   void WatchVmEnds();

@@ -71,6 +71,20 @@ class GrpcClient final : public Client {
   StatusOr<api::RemoveImageResponse> Call(const api::RemoveImageRequest& request) override {
     return Make(images_.get(), &api::ImageService::Stub::RemoveImage, request);
   }
+  Status Events(const std::function<void(const api::ContainerEventResponse&)>& each) override {
+    grpc::ClientContext context;
+    const auto stream = runtime_->GetContainerEvents(&context, api::GetEventsRequest());
+    api::ContainerEventResponse event;
+    bool any = false;
+    while (stream->Read(&event)) {
+      any = true;
+      each(event);
+    }
+    const grpc::Status status = stream->Finish();
+    // Once there was one, somebody answered: what huskd says is the whole reason.
+    if (any) return Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+    return Converted(status);
+  }
 
  private:
   template <typename Stub, typename Request, typename Response>
@@ -80,6 +94,10 @@ class GrpcClient final : public Client {
     Response response;
     const grpc::Status status = (stub->*method)(&context, request, &response);
     if (status.ok()) return response;
+    return Converted(status);
+  }
+
+  [[nodiscard]] Status Converted(const grpc::Status& status) const {
     if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
       return absl::UnavailableError(absl::StrCat("nobody answers on ", path_, " (", status.error_message(),
                                                  "): is huskd running? --endpoint or HUSK_ENDPOINT name another "

@@ -3,6 +3,7 @@
 #define HUSK_CRI_HUSKCTL_CLIENT_H_
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -40,6 +41,9 @@ class Client {
   virtual StatusOr<api::ImageStatusResponse> Call(const api::ImageStatusRequest& request) = 0;
   virtual StatusOr<api::ListImagesResponse> Call(const api::ListImagesRequest& request) = 0;
   virtual StatusOr<api::RemoveImageResponse> Call(const api::RemoveImageRequest& request) = 0;
+
+  // Hands over each event as it comes, until huskd ends the stream; why it did.
+  virtual Status Events(const std::function<void(const api::ContainerEventResponse&)>& each) = 0;
 };
 
 }  // namespace husk::huskctl

@@ -33,6 +33,9 @@ StatusOr<int> Logs(Client& client, const std::string& container, bool follow);
 StatusOr<int> Exec(Client& client, const std::string& container, const std::vector<std::string>& command,
                    std::chrono::seconds timeout);
 
+// One line an event, until huskd or the user ends it.
+StatusOr<int> Events(Client& client, bool json);
+
 StatusOr<int> ListImages(Client& client, bool json);
 StatusOr<int> Pull(Client& client, const std::string& image, const std::string& credentials);
 StatusOr<int> RemoveImage(Client& client, const std::string& image);

@@ -94,6 +94,12 @@ void AddContainerCommands(CLI::App* app, Arguments* arguments, Action* action) {
   });
 }
 
+void AddEventsCommand(CLI::App* app, Arguments* arguments, Action* action) {
+  CLI::App* events = app->add_subcommand("events", "Print what happens to pods and containers, as it happens");
+  AddOutput(events, arguments);
+  events->callback([=] { *action = [arguments](Client& client) { return Events(client, arguments->json()); }; });
+}
+
 void AddImageCommands(CLI::App* app, Arguments* arguments, Action* action) {
   CLI::App* images = app->add_subcommand("images", "List images");
   AddOutput(images, arguments);
@@ -127,6 +133,7 @@ int Main(int argc, char** argv) {
       ->capture_default_str();
   AddPodCommands(&app, &arguments, &action);
   AddContainerCommands(&app, &arguments, &action);
+  AddEventsCommand(&app, &arguments, &action);
   AddImageCommands(&app, &arguments, &action);
   CLI::App* info = app.add_subcommand("info", "Show what huskd says of itself");
   AddOutput(info, &arguments);

@@ -25,6 +25,7 @@
 #include "cri/service/server.h"
 #include "hypervisor/qemu/qemu_hypervisor.h"
 #include "images/image_service.h"
+#include "sandbox/event_hub.h"
 #include "sandbox/network/network.h"
 #include "sandbox/runtime.h"
 
@@ -181,7 +182,8 @@ class Daemon {
                                 sandbox::NewRuntime(RuntimeOptionsOf(config_), {.hypervisor = hypervisor_.get(),
                                                                                 .agents = agents_.get(),
                                                                                 .images = images_.get(),
-                                                                                .network = network_.get()}),
+                                                                                .network = network_.get(),
+                                                                                .events = &events_}),
                                 "open the pods below " + config_.root);
     HUSK_RETURN_IF_ERROR_DOING(runtime_->Recover(context), "recover the pods of the last run");
     // Images of adopted containers are leased now; what nobody holds can go.
@@ -202,7 +204,7 @@ class Daemon {
                                                         .runtime_ready = [this] { return CheckVmFiles(config_); },
                                                         .information = [this] { return information_; }});
     HUSK_ASSIGN_OR_RETURN(const std::string socket, SocketPath(config_.listen));
-    HUSK_ASSIGN_OR_RETURN(server_, Server::Start(socket, handlers_.get(), lanes_.get()));
+    HUSK_ASSIGN_OR_RETURN(server_, Server::Start(socket, handlers_.get(), lanes_.get(), &events_));
     spdlog::info("huskd version={} serves listen={} root={} state={}", HUSK_VERSION, config_.listen, config_.root,
                  config_.state);
     return absl::OkStatus();
@@ -212,6 +214,7 @@ class Daemon {
   std::map<std::string, std::string> information_;
   std::optional<InstanceLock> root_lock_;
   std::optional<InstanceLock> state_lock_;
+  sandbox::EventHub events_;
   std::unique_ptr<hypervisor::Hypervisor> hypervisor_;
   std::unique_ptr<agent::AgentConnector> agents_;
   std::unique_ptr<images::ImageService> images_;

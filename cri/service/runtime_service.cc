@@ -1,5 +1,6 @@
 // Each RPC: its lane, and the handler that serves it.
 #include "cri/proto/api.grpc.pb.h"
+#include "cri/service/event_streams.h"
 #include "cri/service/list_stream.h"
 #include "cri/service/services.h"
 #include "cri/service/unary_call.h"
@@ -15,11 +16,11 @@ constexpr char kStreaming[] = ": not in this version of Husk: it has no streamin
 constexpr char kStats[] = ": not in this version of Husk: it measures no pods yet";
 constexpr char kCheckpoint[] =
     ": a container is a part of its pod's virtual machine, and Husk does not checkpoint it alone";
-constexpr char kEvents[] = ": not in this version of Husk: use the calls that list";
 
 class RuntimeService final : public api::RuntimeService::CallbackService {
  public:
-  RuntimeService(Handlers* handlers, Lanes* lanes) : handlers_(handlers), lanes_(lanes) {}
+  RuntimeService(Handlers* handlers, Lanes* lanes, sandbox::EventHub* events)
+      : handlers_(handlers), lanes_(lanes), event_streams_(events) {}
 
   grpc::ServerUnaryReactor* Version(grpc::CallbackServerContext* context, const api::VersionRequest* request,
                                     api::VersionResponse* response) override {
@@ -204,7 +205,7 @@ class RuntimeService final : public api::RuntimeService::CallbackService {
   }
   grpc::ServerWriteReactor<api::ContainerEventResponse>* GetContainerEvents(
       grpc::CallbackServerContext* /*context*/, const api::GetEventsRequest* /*request*/) override {
-    return RefuseStream<api::ContainerEventResponse>("GetContainerEvents" + std::string(kEvents));
+    return event_streams_.Open();
   }
 
  private:
@@ -220,12 +221,13 @@ class RuntimeService final : public api::RuntimeService::CallbackService {
 
   Handlers* const handlers_;
   Lanes* const lanes_;
+  EventStreams event_streams_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> NewRuntimeService(Handlers* handlers, Lanes* lanes) {
-  return std::make_unique<RuntimeService>(handlers, lanes);
+std::unique_ptr<grpc::Service> NewRuntimeService(Handlers* handlers, Lanes* lanes, sandbox::EventHub* events) {
+  return std::make_unique<RuntimeService>(handlers, lanes, events);
 }
 
 }  // namespace husk::cri

@@ -103,9 +103,10 @@ class SocketName {
 
 class GrpcServer final : public Server {
  public:
-  GrpcServer(SocketName name, Handlers* handlers, Lanes* lanes)
+  GrpcServer(SocketName name, Handlers* handlers, Lanes* lanes, sandbox::EventHub* events)
       : name_(std::move(name)),
-        runtime_service_(NewRuntimeService(handlers, lanes)),
+        events_(events),
+        runtime_service_(NewRuntimeService(handlers, lanes, events)),
         image_service_(NewImageService(handlers, lanes)) {}
 
   ~GrpcServer() override { Shutdown(std::chrono::milliseconds(0)); }
@@ -126,12 +127,14 @@ class GrpcServer final : public Server {
 
   void Shutdown(std::chrono::milliseconds grace) override {
     name_.Remove();
+    if (server_) events_->Close();
     if (server_) server_->Shutdown(std::chrono::system_clock::now() + grace);
     server_.reset();
   }
 
  private:
   SocketName name_;
+  sandbox::EventHub* const events_;
   const std::unique_ptr<grpc::Service> runtime_service_;
   const std::unique_ptr<grpc::Service> image_service_;
   std::unique_ptr<grpc::Server> server_;
@@ -139,9 +142,10 @@ class GrpcServer final : public Server {
 
 }  // namespace
 
-StatusOr<std::unique_ptr<Server>> Server::Start(const std::string& socket_path, Handlers* handlers, Lanes* lanes) {
+StatusOr<std::unique_ptr<Server>> Server::Start(const std::string& socket_path, Handlers* handlers, Lanes* lanes,
+                                                sandbox::EventHub* events) {
   HUSK_ASSIGN_OR_RETURN(SocketName name, SocketName::Prepare(socket_path));
-  auto server = std::make_unique<GrpcServer>(std::move(name), handlers, lanes);
+  auto server = std::make_unique<GrpcServer>(std::move(name), handlers, lanes, events);
   HUSK_RETURN_IF_ERROR(server->Listen());
   return server;
 }

@@ -9,6 +9,7 @@
 #include "agent/common/status.h"
 #include "cri/lanes.h"
 #include "cri/service/handlers.h"
+#include "sandbox/event_hub.h"
 
 namespace husk::cri {
 
@@ -18,12 +19,13 @@ class Server {
   // Listens on `socket_path` (mode 0660, the process's own user and group), whose directory must exist. A socket that
   // nobody answers on is replaced; one that somebody answers on, or a file that is no socket, is
   // FAILED_PRECONDITION. The path appears only when calls are served. Those borrowed must outlive the server.
-  static StatusOr<std::unique_ptr<Server>> Start(const std::string& socket_path, Handlers* handlers, Lanes* lanes);
+  static StatusOr<std::unique_ptr<Server>> Start(const std::string& socket_path, Handlers* handlers, Lanes* lanes,
+                                                 sandbox::EventHub* events);
 
   virtual ~Server() = default;
 
-  // Takes no new calls, waits for those in flight for `grace`, then cancels them; returns when all have ended. The
-  // socket's name is gone first.
+  // Ends the streams of events, takes no new calls, waits for those in flight for `grace`, then cancels them; returns
+  // when all have ended. The socket's name is gone first.
   virtual void Shutdown(std::chrono::milliseconds grace) = 0;
 };
 

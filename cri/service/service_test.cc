@@ -20,6 +20,7 @@
 #include "cri/service/fakes_for_test.h"
 #include "cri/service/grpc_status.h"
 #include "cri/service/server.h"
+#include "sandbox/event_hub.h"
 
 namespace husk::cri {
 namespace {
@@ -50,7 +51,7 @@ class Service : public testing::Test {
         .cgroup_driver = CgroupDriver::kCgroupfs,
         .runtime_ready = [this] { return ready_; },
         .information = [] { return std::map<std::string, std::string>{{"husk", R"({"accelerator":"tcg"})"}}; }});
-    auto server = Server::Start(socket(), handlers_.get(), lanes_.get());
+    auto server = Server::Start(socket(), handlers_.get(), lanes_.get(), &events_);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = std::move(*server);
     const auto channel = grpc::CreateChannel("unix:" + socket(), grpc::InsecureChannelCredentials());
@@ -90,6 +91,7 @@ class Service : public testing::Test {
   using Images = api::ImageService::Stub;
 
   std::filesystem::path directory_;
+  sandbox::EventHub events_{{.queue_limit = 100}};
   FakeRuntime runtime_;
   FakeNetwork network_;
   FakeImages images_;
@@ -435,13 +437,6 @@ TEST_F(Service, CallsOfLaterPartsSayThatTheyAreNotThere) {
   const grpc::Status status = Call(&Runtime::Exec, api::ExecRequest(), &exec);
   EXPECT_EQ(status.error_code(), StatusCode::UNIMPLEMENTED);
   EXPECT_THAT(status.error_message(), HasSubstr("Exec: not in this version"));
-  grpc::ClientContext events_context;
-  const auto events = runtime_stub_->GetContainerEvents(&events_context, api::GetEventsRequest());
-  api::ContainerEventResponse event;
-  EXPECT_FALSE(events->Read(&event));
-  const grpc::Status finished = events->Finish();
-  EXPECT_EQ(finished.error_code(), StatusCode::UNIMPLEMENTED);
-  EXPECT_THAT(finished.error_message(), HasSubstr("GetContainerEvents: not in this version"));
   grpc::ClientContext stats_context;
   const auto stats = runtime_stub_->StreamContainerStats(&stats_context, api::StreamContainerStatsRequest());
   api::StreamContainerStatsResponse piece;
@@ -523,7 +518,7 @@ TEST_F(Service, TheSocketIsForRootAndGoesWithTheServer) {
   ASSERT_EQ(lstat(socket().c_str(), &socket_stat), 0);
   EXPECT_TRUE(S_ISSOCK(socket_stat.st_mode));
   EXPECT_EQ(socket_stat.st_mode & 07777, 0660U);
-  const auto second = Server::Start(socket(), handlers_.get(), lanes_.get());
+  const auto second = Server::Start(socket(), handlers_.get(), lanes_.get(), &events_);
   EXPECT_EQ(second.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(second.status().message()), HasSubstr("another process serves"));
   Stop();
@@ -543,7 +538,7 @@ TEST_F(Service, AStaleSocketIsReplacedAndAForeignFileIsNot) {
   EXPECT_TRUE(Call(&Runtime::Version, api::VersionRequest(), &version).ok());
   Stop();
   std::ofstream(socket()) << "precious";
-  const auto refused = Server::Start(socket(), handlers_.get(), lanes_.get());
+  const auto refused = Server::Start(socket(), handlers_.get(), lanes_.get(), &events_);
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_TRUE(std::filesystem::is_regular_file(socket()));
 }

@@ -8,11 +8,12 @@
 
 #include "cri/lanes.h"
 #include "cri/service/handlers.h"
+#include "sandbox/event_hub.h"
 
 namespace husk::cri {
 
 // Those borrowed must outlive the service, and the lanes must be drained before the handlers go.
-std::unique_ptr<grpc::Service> NewRuntimeService(Handlers* handlers, Lanes* lanes);
+std::unique_ptr<grpc::Service> NewRuntimeService(Handlers* handlers, Lanes* lanes, sandbox::EventHub* events);
 std::unique_ptr<grpc::Service> NewImageService(Handlers* handlers, Lanes* lanes);
 
 }  // namespace husk::cri
