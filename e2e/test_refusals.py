@@ -9,7 +9,7 @@ from harness.cri import api
 # Calls that come with later versions, each with a request that would otherwise be fine.
 LATER_CALLS = {"Exec", "Attach", "PortForward", "ContainerStats", "ListContainerStats", "PodSandboxStats",
                "ListPodSandboxStats", "CheckpointContainer",
-               "GetContainerEvents", "ListMetricDescriptors", "ListPodSandboxMetrics", "StreamContainerStats",
+               "ListMetricDescriptors", "ListPodSandboxMetrics", "StreamContainerStats",
                "StreamPodSandboxStats", "StreamPodSandboxMetrics"}
 
 
@@ -109,7 +109,8 @@ def test_every_call_is_present(huskd):
     for name in cri.all_methods():
         try:
             if cri.is_streaming(name):
-                call = getattr(huskd.client, name)(deadline=10)
+                # Events have no end, and nothing happens now.
+                call = getattr(huskd.client, name)(deadline=2 if name == "GetContainerEvents" else 10)
                 next(iter(call), None)
                 call.cancel()
             else:

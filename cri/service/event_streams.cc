@@ -23,6 +23,7 @@ class EventStreams::Stream final : public grpc::ServerWriteReactor<api::Containe
     const MutexLock lock(mutex_);
     if (!subscription.ok()) return End(ToGrpcStatus(subscription.status()));
     subscription_ = *std::move(subscription);
+    spdlog::debug("method=GetContainerEvents: a subscriber came");
     StartSendInitialMetadata();
     WriteNext();
   }
