@@ -112,7 +112,7 @@ class Lanes::Lane {
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-Lanes::Lanes(const LaneLimitsByClass& limits) {
+Lanes::Lanes(const LaneLimitsByClass& limits, CallObserver* observer) : observer_(observer) {
   for (const LaneClass lane_class : kLaneClasses) {
     lanes_.at(Index(lane_class)) = std::make_unique<Lane>(LaneName(lane_class), limits.at(Index(lane_class)));
   }

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "agent/common/status.h"
+#include "cri/call_observer.h"
 
 namespace husk::cri {
 
@@ -45,7 +46,8 @@ using LaneLimitsByClass = std::array<LaneLimits, kLaneClassCount>;
 // Thread safe.
 class Lanes {
  public:
-  explicit Lanes(const LaneLimitsByClass& limits);
+  // `observer` is told of every call that goes through a lane, and must outlive the lanes.
+  explicit Lanes(const LaneLimitsByClass& limits, CallObserver* observer = &CallObserver::Nobody());
   Lanes(const Lanes&) = delete;
   Lanes& operator=(const Lanes&) = delete;
   ~Lanes();  // drains
@@ -55,12 +57,14 @@ class Lanes {
   Status Submit(LaneClass lane_class, std::function<void()> task);
 
   [[nodiscard]] LaneCounters counters(LaneClass lane_class) const;
+  [[nodiscard]] CallObserver& observer() const { return *observer_; }
 
   // Takes nothing new, runs what was accepted, and returns when the last task has ended.
   void Drain();
 
  private:
   class Lane;
+  CallObserver* const observer_;
   std::array<std::unique_ptr<Lane>, kLaneClassCount> lanes_;
 };
 

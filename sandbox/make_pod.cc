@@ -29,12 +29,13 @@ class Making {
 
   Status Run() {
     HUSK_RETURN_IF_ERROR(MakeDirectories());
-    HUSK_RETURN_IF_ERROR(MakeNetwork());
-    HUSK_RETURN_IF_ERROR(MakeCgroup());
-    HUSK_RETURN_IF_ERROR(MakeScratchDisk());
-    HUSK_RETURN_IF_ERROR(StartVm());
-    HUSK_RETURN_IF_ERROR(AwaitAgent());
-    HUSK_RETURN_IF_ERROR(ConfigureGuest());
+    HUSK_RETURN_IF_ERROR(Timed(BootStep::kNetwork, &Making::MakeNetwork));
+    HUSK_RETURN_IF_ERROR(Timed(BootStep::kCgroup, &Making::MakeCgroup));
+    HUSK_RETURN_IF_ERROR(Timed(BootStep::kDisk, &Making::MakeScratchDisk));
+    HUSK_RETURN_IF_ERROR(Timed(BootStep::kTurn, &Making::AwaitTurn));
+    HUSK_RETURN_IF_ERROR(Timed(BootStep::kVm, &Making::StartVm));
+    HUSK_RETURN_IF_ERROR(Timed(BootStep::kAgent, &Making::AwaitAgent));
+    HUSK_RETURN_IF_ERROR(Timed(BootStep::kConfigure, &Making::ConfigureGuest));
     HUSK_RETURN_IF_ERROR(environment_.store->SetPodReady(pod_.id(), guest_boot_id_));
     FaultPoint("run_pod.ready_recorded");
     StartPodMonitor(environment_, pod_);
@@ -42,6 +43,13 @@ class Making {
   }
 
  private:
+  Status Timed(BootStep step, Status (Making::*make)()) {
+    const auto begin = Context::Clock::now();
+    Status made = (this->*make)();
+    environment_.parts.observer->OnBootStep(step, Context::Clock::now() - begin, made.ok());
+    return made;
+  }
+
   Status MakeDirectories() {
     const std::string root = environment_.paths.pod_root(pod_.id());
     const std::string state = environment_.paths.vm_state(pod_.id());
@@ -111,8 +119,12 @@ class Making {
     return absl::OkStatus();
   }
 
-  Status StartVm() {
+  Status AwaitTurn() {
     HUSK_ASSIGN_OR_RETURN_DOING(boot_, environment_.boots->Take(context_), "wait for other VMs to boot");
+    return absl::OkStatus();
+  }
+
+  Status StartVm() {
     const VmSize size = SizeVm(environment_.options, pod_.config().resources, pod_.config().overhead);
     hypervisor::VmConfig config{.id = pod_.id(),
                                 .vcpus = size.vcpus,

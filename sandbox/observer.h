@@ -10,8 +10,9 @@ namespace husk::sandbox {
 
 // The parts of RunPod that take time, in their order.
 enum class BootStep {
-  kNetwork,    // namespace, CNI, taps
-  kHost,       // cgroup and scratch disk
+  kNetwork,  // namespace, CNI, taps
+  kCgroup,
+  kDisk,       // the scratch disk
   kTurn,       // other VMs boot first
   kVm,         // until QEMU answers
   kAgent,      // until the guest's agent answers: kernel and init

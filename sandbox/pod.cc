@@ -9,9 +9,10 @@
 
 namespace husk::sandbox {
 
-Pod::Pod(PodRecord record, EventHub* events)
+Pod::Pod(PodRecord record, EventHub* events, Observer* observer)
     : record_(std::move(record)),
       events_(events),
+      observer_(observer),
       network_(record_.network),
       resources_(record_.config.resources),
       overhead_(record_.config.overhead),
@@ -99,6 +100,11 @@ void Pod::Tell(EventType type, const std::string& id) {
   events_->Publish(std::move(event));
 }
 
+void Pod::TellExit(const ContainerStatus& status) {
+  observer_->OnContainerExit(status.reason);
+  Tell(EventType::kStopped, status.id);
+}
+
 bool Pod::ready() const {
   const MutexLock lock(mutex_);
   return state_ == PodState::kReady;
@@ -178,7 +184,7 @@ std::vector<ContainerStatus> Pod::MarkEnded(const std::string& why, std::int32_t
       status.message = why;
       exited.push_back(status);
     }
-    for (const ContainerStatus& status : exited) Tell(EventType::kStopped, status.id);
+    for (const ContainerStatus& status : exited) TellExit(status);
     if (told_ready_ && !std::exchange(told_stopped_, true)) Tell(EventType::kStopped, this->id());
     if (monitor_) monitor_->RequestStop();
     changed_.NotifyAll();
@@ -270,7 +276,7 @@ void Pod::Insert(Container container, ContainerStatus status, bool adopted) {
   }
   containers_[id] = {.container = std::move(container), .status = std::move(status)};
   if (!adopted) Tell(EventType::kCreated, id);
-  if (lost) Tell(EventType::kStopped, id);
+  if (lost) TellExit(containers_[id].status);
 }
 
 void Pod::TellContainerRemoved(const std::string& id) {
@@ -361,7 +367,7 @@ bool Pod::SetExited(const std::string& id, std::int64_t finished_at, std::int32_
   // The end of the VM was first: what it said stays.
   if (found == containers_.end() || found->second.status.state == ContainerState::kExited) return false;
   found->second.status = *std::move(status);
-  Tell(EventType::kStopped, id);
+  TellExit(found->second.status);
   changed_.NotifyAll();
   return true;
 }

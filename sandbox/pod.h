@@ -19,6 +19,7 @@
 #include "images/image_service.h"
 #include "sandbox/container_output.h"
 #include "sandbox/event_hub.h"
+#include "sandbox/observer.h"
 #include "sandbox/pod_monitor.h"
 #include "sandbox/store/store.h"
 #include "sandbox/types.h"
@@ -58,8 +59,8 @@ struct PodVm {
 class Pod {
  public:
   // From a record of the store; NOTREADY, without VM and containers. Every change that lists and statuses show is told
-  // to `events`, which must outlive the pod, except those that an earlier process has told.
-  Pod(PodRecord record, EventHub* events);
+  // to `events`, except those that an earlier process has told, and each exit to `observer`. Both must outlive the pod.
+  Pod(PodRecord record, EventHub* events, Observer* observer);
   Pod(const Pod&) = delete;
   Pod& operator=(const Pod&) = delete;
 
@@ -157,11 +158,13 @@ class Pod {
 
   // Under the mutex, so that events come in the order of the changes.
   void Tell(EventType type, const std::string& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TellExit(const ContainerStatus& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   [[nodiscard]] PodStatus SnapshotLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Insert(Container container, ContainerStatus status, bool adopted) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const PodRecord record_;
   EventHub* const events_;
+  Observer* const observer_;
   TurnLock turns_;
   std::stop_source stop_;  // thread safe by itself
 

@@ -149,6 +149,7 @@ bool PodMonitor::Digest(const agent::v1::PollResponse& response, const WatchedLi
     watched->polled_news = true;
     watched->polled_bytes += chunk.data().size();
     watched->unsaved_bytes += chunk.data().size();
+    handlers_.logged(chunk.data().size());
     if (!watched->save_at) watched->save_at = Clock::now() + kSaveInterval;
   }
   for (const auto& watched : list) {

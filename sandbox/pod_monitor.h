@@ -38,6 +38,8 @@ struct MonitorHandlers {
   std::function<void(const std::string& container_id, const ProcessExit& exit)> exited;
   // Each second or MiB while there is output, before `exited`, and when the monitor stops.
   std::function<void(const std::string& container_id, const LogCheckpoint& checkpoint)> checkpoint;
+  // So many more bytes of output are in a log.
+  std::function<void(std::uint64_t bytes)> logged;
 };
 
 // Keeps a long poll at the agent over all watched containers. A poll that fails is repeated until the monitor is

@@ -113,7 +113,8 @@ void StartPodMonitor(Environment& environment, Pod& pod) {
              if (!saved.ok() && !absl::IsNotFound(saved)) {
                spdlog::warn("pod={} container={} {}", pod.id(), id, Words(saved));
              }
-           }});
+           },
+       .logged = [observer = environment.parts.observer](std::uint64_t bytes) { observer->OnLogged(bytes); }});
 }
 
 void PodVmEnded(Environment& environment, Pod& pod, const std::string& reason) {

@@ -181,7 +181,7 @@ StatusOr<std::string> RuntimeImpl::RunNewPod(const Context& context, const PodCo
   HUSK_ASSIGN_OR_RETURN(record.user, environment_.store->AddPod(record, environment_.options.first_user,
                                                                 environment_.options.user_count));
   std::string id = record.id;
-  const auto pod = std::make_shared<Pod>(std::move(record), environment_.parts.events);
+  const auto pod = std::make_shared<Pod>(std::move(record), environment_.parts.events, environment_.parts.observer);
   HUSK_ASSIGN_OR_RETURN(const TurnLock::Turn turn, pod->turns().Take(context.Detached(std::chrono::seconds(1))));
   AddPod(pod);
   const auto begin = Context::Clock::now();
@@ -191,8 +191,10 @@ StatusOr<std::string> RuntimeImpl::RunNewPod(const Context& context, const PodCo
     spdlog::warn("pod={} {}/{}: {}", id, config.metadata.kubernetes_namespace, config.metadata.name, Words(made));
     return made;
   }
+  const auto took = Context::Clock::now() - begin;
+  environment_.parts.observer->OnPodReady(took);
   spdlog::info("pod={} {}/{} is ready after {} ms", id, config.metadata.kubernetes_namespace, config.metadata.name,
-               std::chrono::duration_cast<std::chrono::milliseconds>(Context::Clock::now() - begin).count());
+               std::chrono::duration_cast<std::chrono::milliseconds>(took).count());
   return id;
 }
 
@@ -382,7 +384,7 @@ void RuntimeImpl::RecoverAll(const Context& context, const std::vector<PodRecord
   std::map<std::string, std::vector<ContainerRecord>> by_pod;
   for (ContainerRecord& container : containers) by_pod[container.status.pod_id].push_back(std::move(container));
   for (const PodRecord& record : pods) {
-    AddPod(std::make_shared<Pod>(record, environment_.parts.events));
+    AddPod(std::make_shared<Pod>(record, environment_.parts.events, environment_.parts.observer));
     by_pod.try_emplace(record.id);  // so that the threads only read the map itself
   }
   std::atomic<std::size_t> next = 0;

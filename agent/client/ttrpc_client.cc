@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/client/agent_client.h"
+#include "agent/client/call_observer.h"
 #include "agent/client/channel.h"
 
 namespace husk::agent {
@@ -47,8 +48,11 @@ class IoThread {
 
 class TtrpcClient : public AgentClient {
  public:
-  TtrpcClient(std::shared_ptr<IoThread> io, const std::string& socket_path)
-      : socket_path_(socket_path), io_(std::move(io)), channel_(std::make_shared<Channel>(io_->io(), socket_path)) {}
+  TtrpcClient(std::shared_ptr<IoThread> io, const std::string& socket_path, CallObserver observer)
+      : socket_path_(socket_path),
+        observer_(std::move(observer)),
+        io_(std::move(io)),
+        channel_(std::make_shared<Channel>(io_->io(), socket_path)) {}
   TtrpcClient(const TtrpcClient&) = delete;
   TtrpcClient& operator=(const TtrpcClient&) = delete;
   ~TtrpcClient() override { channel_->Close(); }
@@ -120,7 +124,9 @@ class TtrpcClient : public AgentClient {
  private:
   template <typename Response, typename Message>
   StatusOr<Response> Call(const Context& context, const std::string& method, const Message& message) {
+    const auto begin = Context::Clock::now();
     StatusOr<std::string> payload = channel_->Request(context, method, message.SerializeAsString());
+    if (observer_) observer_(method, Context::Clock::now() - begin, payload.status());
     if (!payload.ok()) return Annotate(payload.status(), absl::StrCat("agent at ", socket_path_, ": ", method));
     Response response;
     if (!response.ParseFromString(*payload)) {
@@ -132,6 +138,7 @@ class TtrpcClient : public AgentClient {
   }
 
   const std::string socket_path_;
+  const CallObserver observer_;
   // The channel's sockets and timers belong to the I/O thread's context: declared later, gone earlier.
   const std::shared_ptr<IoThread> io_;
   const std::shared_ptr<Channel> channel_;
@@ -139,18 +146,24 @@ class TtrpcClient : public AgentClient {
 
 class TtrpcConnector : public AgentConnector {
  public:
+  explicit TtrpcConnector(CallObserver observer) : observer_(std::move(observer)) {}
   std::unique_ptr<AgentClient> Connect(const std::string& socket_path) override {
-    return std::make_unique<TtrpcClient>(io_, socket_path);
+    return std::make_unique<TtrpcClient>(io_, socket_path, observer_);
   }
 
  private:
+  const CallObserver observer_;
   const std::shared_ptr<IoThread> io_ = std::make_shared<IoThread>();
 };
 
 }  // namespace
 
 std::unique_ptr<AgentConnector> NewTtrpcConnector() {
-  return std::make_unique<TtrpcConnector>();
+  return std::make_unique<TtrpcConnector>(nullptr);
+}
+
+std::unique_ptr<AgentConnector> NewObservedTtrpcConnector(CallObserver observer) {
+  return std::make_unique<TtrpcConnector>(std::move(observer));
 }
 
 }  // namespace husk::agent

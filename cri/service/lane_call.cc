@@ -27,12 +27,14 @@ Status SubmitCall(Lanes* lanes, LaneClass lane_class, const char* method, const 
                   std::function<void()> run) {
   Status posted = lanes->Submit(lane_class, std::move(run));
   if (!posted.ok()) {
+    lanes->observer().OnCall(method, posted.code(), std::chrono::nanoseconds(0));
     spdlog::warn("refused method={} request={}: {}", method, context.request_id(), std::string(posted.message()));
   }
   return posted;
 }
 
-Status RunHandler(const char* method, const Context& context, const std::function<Status(const Context&)>& handler) {
+Status RunHandler(const Lanes& lanes, const char* method, const Context& context,
+                  const std::function<Status(const Context&)>& handler) {
   const auto began = std::chrono::steady_clock::now();
   // It may have waited in the queue for longer than anybody cares.
   Status status = context.Check();
@@ -43,7 +45,9 @@ Status RunHandler(const char* method, const Context& context, const std::functio
       status = absl::InternalError(absl::StrCat(method, ": ", error.what()));
     }
   }
-  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began);
+  const auto duration = std::chrono::steady_clock::now() - began;
+  lanes.observer().OnCall(method, status.code(), duration);
+  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(duration);
   if (status.ok()) {
     spdlog::debug("done method={} request={} ms={}", method, context.request_id(), took.count());
   } else {

@@ -20,9 +20,10 @@ Context CallContext(const grpc::CallbackServerContext& context, std::stop_token 
 Status SubmitCall(Lanes* lanes, LaneClass lane_class, const char* method, const Context& context,
                   std::function<void()> run);
 
-// Runs the handler on the lane's thread, unless nobody waits for it any more. What came of it is in the log; a
-// library's exception is INTERNAL.
-Status RunHandler(const char* method, const Context& context, const std::function<Status(const Context&)>& handler);
+// Runs the handler on the lane's thread, unless nobody waits for it any more. What came of it is in the log, and told
+// to the lanes' observer; a library's exception is INTERNAL.
+Status RunHandler(const Lanes& lanes, const char* method, const Context& context,
+                  const std::function<Status(const Context&)>& handler);
 
 }  // namespace husk::cri
 

@@ -49,18 +49,21 @@ class ListStream : public grpc::ServerWriteReactor<Piece> {
   // Returns at once. The request that `handler` reads belongs to gRPC and lives as long as the reactor.
   static grpc::ServerWriteReactor<Piece>* Post(Lanes* lanes, LaneClass lane_class, const char* method,
                                                grpc::CallbackServerContext* context, Handler handler) {
-    auto* stream = new ListStream(method, *context, std::move(handler));
+    auto* stream = new ListStream(lanes, method, *context, std::move(handler));
     const Status posted = SubmitCall(lanes, lane_class, method, stream->context_, [stream] { stream->Run(); });
     if (!posted.ok()) stream->Finish(ToGrpcStatus(posted));
     return stream;
   }
 
  private:
-  ListStream(const char* method, const grpc::CallbackServerContext& context, Handler handler)
-      : method_(method), context_(CallContext(context, cancelled_.get_token())), handler_(std::move(handler)) {}
+  ListStream(const Lanes* lanes, const char* method, const grpc::CallbackServerContext& context, Handler handler)
+      : lanes_(lanes),
+        method_(method),
+        context_(CallContext(context, cancelled_.get_token())),
+        handler_(std::move(handler)) {}
 
   void Run() {
-    const Status status = RunHandler(method_, context_, [this](const Context& call) -> Status {
+    const Status status = RunHandler(*lanes_, method_, context_, [this](const Context& call) -> Status {
       HUSK_ASSIGN_OR_RETURN(pieces_, handler_(call));
       return absl::OkStatus();
     });
@@ -88,6 +91,7 @@ class ListStream : public grpc::ServerWriteReactor<Piece> {
   void OnCancel() override { cancelled_.request_stop(); }
   void OnDone() override { delete this; }
 
+  const Lanes* const lanes_;
   const char* const method_;
   std::stop_source cancelled_;
   const Context context_;

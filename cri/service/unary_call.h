@@ -28,11 +28,12 @@ class UnaryCall : public grpc::ServerUnaryReactor {
                                         grpc::CallbackServerContext* context, Handler handler);
 
  private:
-  UnaryCall(const char* method, const grpc::CallbackServerContext& context, Handler handler);
+  UnaryCall(const Lanes* lanes, const char* method, const grpc::CallbackServerContext& context, Handler handler);
   void Run();
   void OnCancel() override { cancelled_.request_stop(); }
   void OnDone() override { delete this; }
 
+  const Lanes* const lanes_;
   const char* const method_;
   std::stop_source cancelled_;
   const Context context_;
