@@ -112,6 +112,7 @@ def test_events_of_a_killed_vm_and_of_a_restart(huskd, image):
     running = victim.run("running", image, ["/bin/sleep", "100000"])
     created = victim.create("created", image, ["/bin/sleep", "100000"])
     ends = survivor.run("ends", image, ["/bin/sh", "-c", "while ! test -e /tmp/end; do sleep 0.1; done; exit 7"])
+    listener.wait_for((STARTED, ends.id))
     before = len(listener.events)
     os.kill(machine_of(huskd, victim), signal.SIGKILL)
     listener.wait_for((STOPPED, victim.id))

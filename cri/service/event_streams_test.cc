@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "cri/config/config.h"
 #include "cri/proto/api.grpc.pb.h"
+#include "cri/service/event_streams.h"
 #include "cri/service/fakes_for_test.h"
 #include "cri/service/server.h"
 
