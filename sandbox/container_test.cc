@@ -257,6 +257,22 @@ TEST_F(ContainerTest, ACreationThatFailsLeavesNothing) {
   CreateContainer(pod_);
 }
 
+TEST_F(ContainerTest, LooksIntoARunningContainerOfItsPod) {
+  ContainerConfig config = Config("debug");
+  config.security.namespaces.pid = NamespaceMode::kTarget;
+  config.security.namespaces.target_container_id = "nobody\x1b";
+  auto made = runtime_->CreateContainer(context_, pod_, config);
+  EXPECT_EQ(made.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(made.status().message()),
+              testing::HasSubstr("target_id: the pod has no container \"nobody\\x1b\""));
+  const std::string target = CreateContainer(pod_);
+  config.security.namespaces.target_container_id = target;
+  EXPECT_EQ(runtime_->CreateContainer(context_, pod_, config).status().code(), absl::StatusCode::kFailedPrecondition);
+  ASSERT_TRUE(runtime_->StartContainer(context_, target).ok());
+  made = runtime_->CreateContainer(context_, pod_, config);
+  ASSERT_TRUE(made.ok()) << made.status();
+}
+
 TEST_F(ContainerTest, RefusesBadConfigurations) {
   ContainerConfig config = Config("main");
   config.image = "missing";

@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/common/fault_point.h"
+#include "agent/common/printable.h"
 #include "agent/common/rollback.h"
 #include "sandbox/container_disks.h"
 #include "sandbox/container_operations.h"
@@ -35,6 +36,20 @@ Status CheckContainerConfig(const ContainerConfig& config) {
   return absl::OkStatus();
 }
 
+// A container that looks into another one needs it, in the same pod and alive: the namespace dies with its first
+// process.
+Status CheckTarget(const Pod& pod, const NamespaceOptions& namespaces) {
+  if (namespaces.pid != NamespaceMode::kTarget) return absl::OkStatus();
+  const std::string field = "linux.security_context.namespace_options.target_id: ";
+  const std::string& id = namespaces.target_container_id;
+  const auto target = pod.container_status(id);
+  if (!target) {
+    return absl::InvalidArgumentError(absl::StrCat(field, "the pod has no container \"", Printable(id, 100), "\""));
+  }
+  if (target->state == ContainerState::kRunning) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(field, "container ", id, " does not run"));
+}
+
 // The file is read once: what is later done to it concerns later containers.
 StatusOr<std::string> LocalhostProfile(const SecurityContext& security) {
   if (security.privileged || security.seccomp.kind != SeccompKind::kLocalhost) return std::string();
@@ -61,6 +76,9 @@ agent::v1::ContainerSpec MakeSpec(const std::string& id, const ContainerConfig& 
   spec.set_stdin(config.stdin);
   spec.set_stdin_once(config.stdin_once);
   spec.set_readonly_root(config.security.readonly_root);
+  const NamespaceOptions& namespaces = config.security.namespaces;
+  spec.set_pod_pid_namespace(namespaces.pid == NamespaceMode::kPod);
+  if (namespaces.pid == NamespaceMode::kTarget) spec.set_target_container_id(namespaces.target_container_id);
   return spec;
 }
 
@@ -98,6 +116,7 @@ StatusOr<std::shared_ptr<ContainerOutput>> OpenOutput(const PodConfig& pod, cons
 StatusOr<std::string> MakeContainer(Environment& environment, const Context& context, Pod& pod,
                                     const ContainerConfig& config) {
   HUSK_RETURN_IF_ERROR(CheckContainerConfig(config));
+  HUSK_RETURN_IF_ERROR(CheckTarget(pod, config.security.namespaces));
   HUSK_ASSIGN_OR_RETURN_DOING(std::shared_ptr<images::ImageLease> lease,
                               environment.parts.images->Acquire(config.image),
                               absl::StrCat("use image ", config.image));

@@ -71,6 +71,7 @@ Containers::Containers(EventLoop& loop, Children& children, Crun& crun, Containe
       roots_(roots),
       volumes_(volumes),
       places_(std::move(places)),
+      pod_processes_(children),
       changed_(std::move(changed)) {}
 
 Containers::Container* Containers::FindContainer(const std::string& id) {
@@ -193,6 +194,20 @@ Status Containers::FindMounts(const v1::ContainerSpec& spec, BundleFacts& facts)
   return absl::OkStatus();
 }
 
+StatusOr<std::string> Containers::JoinedPidNamespace(Container& container, const v1::ContainerSpec& spec) {
+  if (spec.pod_pid_namespace()) return pod_processes_.Path();
+  const std::string& id = spec.target_container_id();
+  if (id.empty()) return std::string();
+  const Container* const target = FindContainer(id);
+  if (target == nullptr) return absl::FailedPreconditionError(absl::StrCat("there is no target container ", id));
+  if (!target->process.running()) {
+    return absl::FailedPreconditionError(absl::StrCat("the target container ", id, " does not run"));
+  }
+  // It has not been reaped, so the number is still its own.
+  HUSK_ASSIGN_OR_RETURN(container.target, PidNamespace::Of(static_cast<pid_t>(target->process.status.pid())));
+  return container.target->path();
+}
+
 Status Containers::WriteBundle(Container& container, const v1::ContainerSpec& spec, const std::string& root) {
   BundleFacts facts;
   facts.root_path = root;
@@ -200,6 +215,7 @@ Status Containers::WriteBundle(Container& container, const v1::ContainerSpec& sp
   facts.terminal = spec.tty();
   facts.cgroups_path = absl::StrCat("/husk/", spec.id());
   facts.pod_files = places_.pod_files;
+  HUSK_ASSIGN_OR_RETURN(facts.pid_namespace, JoinedPidNamespace(container, spec));
   HUSK_RETURN_IF_ERROR(FindMounts(spec, facts));
   for (const v1::Device& device : spec.devices()) {
     HUSK_ASSIGN_OR_RETURN(facts.devices.emplace_back(), FindDevice(device));

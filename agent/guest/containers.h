@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "agent/common/status.h"
@@ -13,6 +14,7 @@
 #include "agent/guest/container_roots.h"
 #include "agent/guest/crun.h"
 #include "agent/guest/oci_bundle.h"
+#include "agent/guest/pid_namespace.h"
 #include "agent/guest/process.h"
 #include "agent/guest/volumes.h"
 #include "agent/proto/agent.pb.h"
@@ -69,7 +71,8 @@ class Containers {
     bool terminal = false;
     bool with_stdin = false;
     bool creating = true;
-    std::string config;  // complete config.json
+    std::string config;                  // complete config.json
+    std::optional<PidNamespace> target;  // that of the container which this one looks into
     v1::CreateContainerResponse created;
     Waiters create_waiters;
     Process process;
@@ -90,6 +93,8 @@ class Containers {
   // Until the guest shows the disks that are the container's devices.
   void AwaitDisks(const v1::ContainerSpec& spec, std::function<void(Status)> done);
   Status FindMounts(const v1::ContainerSpec& spec, BundleFacts& facts);
+  // The path of the PID namespace that it joins; empty if it has its own.
+  StatusOr<std::string> JoinedPidNamespace(Container& container, const v1::ContainerSpec& spec);
   Status WriteBundle(Container& container, const v1::ContainerSpec& spec, const std::string& root);
   void Created(const std::string& id, const Status& status);
   void Started(const std::string& id, StatusOr<Crun::Started> started);
@@ -110,6 +115,7 @@ class Containers {
   ContainerRoots& roots_;
   Volumes& volumes_;
   const Places places_;
+  PodPidNamespace pod_processes_;
   const std::function<void()> changed_;
   std::map<std::string, std::unique_ptr<Container>> containers_;
   std::uint64_t execs_ = 0;  // numbers their cgroups

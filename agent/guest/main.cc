@@ -13,6 +13,7 @@
 #include "agent/guest/event_loop.h"
 #include "agent/guest/files.h"
 #include "agent/guest/init.h"
+#include "agent/guest/pid_namespace.h"
 #include "agent/guest/sandbox.h"
 #include "agent/guest/service.h"
 #include "agent/guest/volumes.h"
@@ -59,6 +60,10 @@ int Main(int argc, char** argv) {
     const Status status = RemoveTree(argv[2]);
     if (!status.ok()) std::fprintf(stderr, "husk-agent: %s\n", status.ToString().c_str());
     return status.ok() ? 0 : 1;
+  }
+  if (argc == 2 && std::string_view(argv[1]) == kPodInitArgument) {
+    std::fprintf(stderr, "husk-agent: the pod's first process: %s\n", RunPodInit().ToString().c_str());
+    return 1;
   }
   if (getpid() != 1) {
     std::fputs("husk-agent is the first process of a Husk guest; it does nothing elsewhere\n", stderr);

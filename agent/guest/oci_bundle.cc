@@ -107,13 +107,25 @@ Status AddDevices(Json& linux_part, const std::vector<DeviceNode>& devices) {
   return absl::OkStatus();
 }
 
-void FillMounts(Json& mounts, const BundleFacts& facts) {
+bool IsNamespace(const Json& entry, std::string_view type) {
+  return entry.is_object() && StringMember(entry, "type") == type;
+}
+
+void JoinPidNamespace(Json& namespaces, const std::string& path) {
+  namespaces.erase(
+      std::remove_if(namespaces.begin(), namespaces.end(), [](const Json& entry) { return IsNamespace(entry, "pid"); }),
+      namespaces.end());
+  namespaces.push_back({{"type", "pid"}, {"path", path}});
+}
+
+void FillMounts(Json& mounts, const BundleFacts& facts, bool has_own_ipc) {
   // After all others: a mount of the configuration may hold the directory.
   for (const char* name : {"resolv.conf", "hosts", "hostname"}) {
     const std::string destination = absl::StrCat("/etc/", name);
     if (FindMount(mounts, destination) != nullptr) continue;
     mounts.push_back(Bind(destination, absl::StrCat(facts.pod_files, "/", name), "noexec"));
   }
+  if (has_own_ipc) return;
   // The pod's containers share one /dev/shm unless a volume is mounted there.
   Json shm = Bind("/dev/shm", absl::StrCat(facts.pod_files, "/shm"), "noexec");
   Json* const present = FindMount(mounts, "/dev/shm");
@@ -160,7 +172,11 @@ StatusOr<std::string> CompleteConfig(std::string_view oci_config_json, const Bun
   HUSK_RETURN_IF_ERROR(AddDevices(*linux_part, facts.devices));
   HUSK_ASSIGN_OR_RETURN(Json * mounts, Member(config, "mounts", Json::value_t::array));
   HUSK_RETURN_IF_ERROR(AddVolumes(*mounts, facts));
-  FillMounts(*mounts, facts);
+  HUSK_ASSIGN_OR_RETURN(Json * namespaces, Member(*linux_part, "namespaces", Json::value_t::array));
+  if (!facts.pid_namespace.empty()) JoinPidNamespace(*namespaces, facts.pid_namespace);
+  FillMounts(*mounts, facts, std::any_of(namespaces->begin(), namespaces->end(), [](const Json& entry) {
+    return IsNamespace(entry, "ipc");
+  }));
   return Dump(config);
 }
 

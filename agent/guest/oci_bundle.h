@@ -30,6 +30,8 @@ struct BundleFacts {
   // Where the pod's files lie in the guest: resolv.conf, hosts, hostname and the directory shm. Bound over the
   // container's unless the configuration mounts something there.
   std::string pod_files;
+  // Joined instead of one of its own; empty: as the configuration says.
+  std::string pid_namespace;
 };
 
 // The configuration with BundleFacts filled in. INVALID_ARGUMENT if it is not a JSON object of the OCI's shape, or a

@@ -32,6 +32,24 @@ Json MountAt(const Json& config, const std::string& destination) {
   return found;
 }
 
+TEST(OciBundleTest, AnIpcNamespaceOfItsOwnHasItsOwnSharedMemory) {
+  const auto text = CompleteConfig(R"({"mounts":[{"destination":"/dev/shm","type":"tmpfs","source":"shm"}],
+                                       "linux":{"namespaces":[{"type":"ipc"}]}})",
+                                   Facts());
+  ASSERT_TRUE(text.ok()) << text.status();
+  EXPECT_EQ(MountAt(Json::parse(*text), "/dev/shm")["source"], "shm");
+}
+
+TEST(OciBundleTest, JoinsAPidNamespaceInsteadOfItsOwn) {
+  BundleFacts facts = Facts();
+  facts.pid_namespace = "/proc/1/fd/7";
+  const auto text = CompleteConfig(R"({"linux":{"namespaces":[{"type":"pid"},{"type":"mount"}]}})", facts);
+  ASSERT_TRUE(text.ok()) << text.status();
+  EXPECT_EQ(Json::parse(*text)["linux"]["namespaces"],
+            Json::parse(R"([{"type":"mount"},{"type":"pid","path":"/proc/1/fd/7"}])"));
+  EXPECT_FALSE(CompleteConfig(R"({"linux":{"namespaces":{}}})", facts).ok());
+}
+
 TEST(OciBundleTest, FillsInWhatTheGuestKnows) {
   const auto text = CompleteConfig(R"({"process":{"args":["a"],"env":["X=1"],"user":{"uid":5,"umask":18}},
       "linux":{"cgroupsPath":"/escape","seccomp":{"a":1}}})",

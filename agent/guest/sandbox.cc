@@ -74,8 +74,11 @@ StatusOr<std::string> SysctlPath(const std::string& name) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
            c == '.' || c == '/' || c == ':';
   };
-  // With a slash in it, slashes separate and dots are part of a name (an interface's, say).
-  const std::string path = absl::StrContains(name, '/') ? name : absl::StrReplaceAll(name, {{".", "/"}});
+  // The first separator says what separates; the other is a part of a name (an interface's, say), in which a slash
+  // stands for the dot.
+  const std::size_t first = name.find_first_of("./");
+  const bool dotted = first != std::string::npos && name[first] == '.';
+  const std::string path = dotted ? absl::StrReplaceAll(name, {{".", "/"}, {"/", "."}}) : name;
   for (const std::string_view part : Split(path, '/')) {
     if (part.empty() || part == "." || part == ".." || !std::all_of(part.begin(), part.end(), good)) {
       return absl::InvalidArgumentError(absl::StrCat("not a sysctl: ", name));

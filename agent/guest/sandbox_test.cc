@@ -36,7 +36,8 @@ TEST(SandboxTest, WritesThePodsFiles) {
 TEST(SandboxTest, SysctlsStayBelowProcSys) {
   EXPECT_EQ(*SysctlPath("net.ipv4.ip_forward"), "/proc/sys/net/ipv4/ip_forward");
   EXPECT_EQ(*SysctlPath("net/ipv4/conf/eth0.1/rp_filter"), "/proc/sys/net/ipv4/conf/eth0.1/rp_filter");
-  for (const char* name : {"", ".", "a..b", "net/../../etc/passwd", "/etc/passwd", "net.a b", "net."}) {
+  EXPECT_EQ(*SysctlPath("net.ipv4.conf.eth0/1.rp_filter"), "/proc/sys/net/ipv4/conf/eth0.1/rp_filter");
+  for (const char* name : {"", ".", "a..b", "net/../../etc/passwd", "net.//.etc", "/etc/passwd", "net.a b", "net."}) {
     EXPECT_FALSE(SysctlPath(name).ok()) << name;
   }
 }

@@ -179,11 +179,12 @@ std::vector<std::uint32_t> GroupsOf(std::string_view group, std::string_view use
   return gids;
 }
 
-// Sorted, each once, and without the main one.
+// Sorted, each once, with the main one among them: a program that changes its main group (by setgid of a file, say)
+// must not lose the old one, because modes such as 0705 keep the members of a group out.
 Status Tidy(std::vector<std::uint32_t>& gids, std::uint32_t main_gid) {
+  gids.push_back(main_gid);
   std::sort(gids.begin(), gids.end());
   gids.erase(std::unique(gids.begin(), gids.end()), gids.end());
-  gids.erase(std::remove(gids.begin(), gids.end(), main_gid), gids.end());
   if (gids.size() <= kMaximumGroups) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("the user would have ", gids.size(),
                                                  " supplementary groups, by the image's /etc/group and the ",

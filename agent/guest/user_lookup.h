@@ -15,7 +15,7 @@ namespace husk::agent {
 struct ResolvedUser {
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
-  std::vector<std::uint32_t> additional_gids;  // sorted, without gid, each once
+  std::vector<std::uint32_t> additional_gids;  // sorted, each once, gid among them
   std::string home = "/";
 };
 

@@ -17,7 +17,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 
 constexpr const char* kPasswd =
     "# comment\n"
@@ -49,13 +48,13 @@ TEST(UserLookupTest, FindsNamesAndNumbers) {
   ASSERT_TRUE(alice.ok());
   EXPECT_EQ(alice->uid, 1000U);
   EXPECT_EQ(alice->gid, 1001U);
-  EXPECT_THAT(alice->additional_gids, ElementsAre(10, 29));
+  EXPECT_THAT(alice->additional_gids, ElementsAre(10, 29, 1001));
   EXPECT_EQ(alice->home, "/home/alice");
 
   const auto by_number = ResolveUser(ImageUser("1000"), kPasswd, kGroup);
   ASSERT_TRUE(by_number.ok());
   EXPECT_EQ(by_number->gid, 1001U);
-  EXPECT_THAT(by_number->additional_gids, ElementsAre(10, 29));
+  EXPECT_THAT(by_number->additional_gids, ElementsAre(10, 29, 1001));
 
   const auto absent = ResolveUser(ImageUser("4242:4343"), kPasswd, kGroup);
   ASSERT_TRUE(absent.ok());
@@ -72,14 +71,14 @@ TEST(UserLookupTest, ExplicitFieldsWin) {
   auto resolved = ResolveUser(user, kPasswd, kGroup);
   ASSERT_TRUE(resolved.ok());
   EXPECT_EQ(resolved->gid, 1001U);
-  EXPECT_THAT(resolved->additional_gids, ElementsAre(10, 29, 500));
+  EXPECT_THAT(resolved->additional_gids, ElementsAre(10, 29, 500, 1001));
 
   user.set_gid(10);
   user.set_strict_supplemental_groups(true);
   resolved = ResolveUser(user, kPasswd, kGroup);
   ASSERT_TRUE(resolved.ok());
   EXPECT_EQ(resolved->gid, 10U);
-  EXPECT_THAT(resolved->additional_gids, ElementsAre(500)) << "strict, and the main group is not repeated";
+  EXPECT_THAT(resolved->additional_gids, ElementsAre(10, 500)) << "strict, and the main group is there once";
 
   v1::User named = ImageUser("root");
   named.set_username("alice");
@@ -176,7 +175,7 @@ TEST(UserLookupTest, Cfg01PoisonedLines) {
                                       "bad:x:" + id + ":bob\ngood:x:9:bob\n");
     ASSERT_TRUE(resolved.ok()) << resolved.status();
     EXPECT_EQ(resolved->gid, 8U);
-    EXPECT_THAT(resolved->additional_gids, ElementsAre(9));
+    EXPECT_THAT(resolved->additional_gids, ElementsAre(8, 9));
   }
   ExpectRefused(ImageUser("eve"), "eve:x:1:1::/" + std::string(5000, 'h') + ":\n", "", "home directory");
   ExpectRefused(ImageUser("eve"), "eve:x:" + std::string(900'000, '9') + ":1::/:\n", "", "999...\"");
@@ -193,7 +192,7 @@ TEST(UserLookupTest, Cfg01FilesOfSeparators) {
     const auto resolved = ResolveUser(ImageUser("7"), file, file);
     ASSERT_TRUE(resolved.ok()) << resolved.status();
     EXPECT_EQ(resolved->uid, 7U);
-    EXPECT_THAT(resolved->additional_gids, IsEmpty());
+    EXPECT_THAT(resolved->additional_gids, ElementsAre(0));
     ExpectRefused(ImageUser("eve:eve"), file, file, "no user \"eve\"");
   }
 }
@@ -205,13 +204,14 @@ TEST(UserLookupTest, Cfg01SupplementaryGroupsAreBounded) {
     return file;
   };
   const std::string passwd = "eve:x:1:5::/:\n";
-  const std::string most = groups(1000, 65536);
-  // Each twice, and the main group too: they count once, and that one not at all.
+  // With the main group as many as the kernel takes.
+  const std::string most = groups(1000, 65535);
+  // Each twice, and the main group too: they count once.
   const auto resolved = ResolveUser(ImageUser("eve"), passwd, most + most + "eve:x:5:eve\n");
   ASSERT_TRUE(resolved.ok()) << resolved.status();
   EXPECT_EQ(resolved->additional_gids.size(), 65536U);
-  EXPECT_EQ(resolved->additional_gids.back(), 1000U + 65535U);
-  ExpectRefused(ImageUser("eve"), passwd, groups(1000, 65537), "65537 supplementary groups");
+  EXPECT_EQ(resolved->additional_gids.back(), 1000U + 65534U);
+  ExpectRefused(ImageUser("eve"), passwd, groups(1000, 65536), "65537 supplementary groups");
   // The container's own count as well.
   v1::User user = ImageUser("eve");
   user.add_supplemental_gids(1000);
@@ -219,7 +219,7 @@ TEST(UserLookupTest, Cfg01SupplementaryGroupsAreBounded) {
   user.add_supplemental_gids(999);
   ExpectRefused(user, passwd, most, "65537 supplementary groups");
   user.set_strict_supplemental_groups(true);
-  EXPECT_THAT(ResolveUser(user, passwd, most)->additional_gids, ElementsAre(999, 1000));
+  EXPECT_THAT(ResolveUser(user, passwd, most)->additional_gids, ElementsAre(5, 999, 1000));
 }
 
 class RootTest : public ::testing::Test {
@@ -251,7 +251,7 @@ TEST_F(RootTest, OddFilesCountAsEmpty) {
   const auto resolved = ResolveUserIn(base_ / "root", ImageUser("12"));
   ASSERT_TRUE(resolved.ok()) << resolved.status();
   EXPECT_EQ(resolved->uid, 12U);
-  EXPECT_THAT(resolved->additional_gids, IsEmpty());
+  EXPECT_THAT(resolved->additional_gids, ElementsAre(0));
 }
 
 TEST_F(RootTest, Cfg01FilesTooLargeAreRefusedNotCut) {
@@ -288,7 +288,7 @@ TEST_F(RootTest, ReadsWhatTheImageHas) {
   Write(base_ / "root/etc/group", kGroup);
   const auto resolved = ResolveUserIn(base_ / "root", ImageUser("alice"));
   ASSERT_TRUE(resolved.ok()) << resolved.status();
-  EXPECT_THAT(resolved->additional_gids, ElementsAre(10, 29));
+  EXPECT_THAT(resolved->additional_gids, ElementsAre(10, 29, 1001));
 }
 
 }  // namespace

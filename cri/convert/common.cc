@@ -60,11 +60,15 @@ Status UnsupportedField(std::string_view field, std::string_view why) {
 
 Status CheckName(std::string_view field, const std::string& name) {
   constexpr std::size_t kLongest = 512;
+  constexpr std::size_t kShown = 100;
   if (name.empty()) return FieldError(field, "missing");
-  if (name.size() > kLongest) return FieldError(field, absl::StrCat("longer than ", kLongest, " bytes"));
-  const auto bad = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f || c == '/'; };
-  if (std::any_of(name.begin(), name.end(), bad)) return FieldError(field, "has a slash or a control character");
-  return absl::OkStatus();
+  const auto bad = [](char c) { return c < 0x20 || c > 0x7e || c == '/'; };
+  if (std::any_of(name.begin(), name.end(), bad)) {
+    return FieldError(field, absl::StrCat("\"", Printable(name, kShown),
+                                          "\" has a slash, a control character, or one that is not ASCII"));
+  }
+  if (name.size() <= kLongest) return absl::OkStatus();
+  return FieldError(field, absl::StrCat("\"", Printable(name, kShown), "\" is longer than ", kLongest, " bytes"));
 }
 
 sandbox::StringMap FromProtoMap(const google::protobuf::Map<std::string, std::string>& map) {
@@ -85,8 +89,12 @@ StatusOr<sandbox::NamespaceOptions> FromProto(const api::NamespaceOption& option
   HUSK_ASSIGN_OR_RETURN(result.pid, FromProto(options.pid(), field + ".pid"));
   HUSK_ASSIGN_OR_RETURN(result.ipc, FromProto(options.ipc(), field + ".ipc"));
   result.target_container_id = options.target_id();
+  if (result.pid == sandbox::NamespaceMode::kTarget && result.target_container_id.empty()) {
+    return FieldError(field + ".target_id", "missing, though pid is TARGET");
+  }
   if (options.has_userns_options() && options.userns_options().mode() != api::NODE) {
-    return UnsupportedField(field + ".userns_options");
+    return UnsupportedField(field + ".userns_options",
+                            "a pod in a VM has users of its own already; there is no namespace for them");
   }
   return result;
 }

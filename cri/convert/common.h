@@ -24,8 +24,8 @@ Status UnsupportedField(std::string_view field);
 // UNIMPLEMENTED "<field>: <why>".
 Status UnsupportedField(std::string_view field, std::string_view why);
 
-// A name that ends up in logs, CNI arguments and listings: not empty, no control characters, no slash, at most 512
-// bytes.
+// A name that ends up in logs, CNI arguments and listings: not empty, printable ASCII without a slash, as Kubernetes'
+// own are, at most 512 bytes. Others look like names that they are not.
 Status CheckName(std::string_view field, const std::string& name);
 
 sandbox::StringMap FromProtoMap(const google::protobuf::Map<std::string, std::string>& map);

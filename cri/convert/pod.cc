@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "cri/convert/common.h"
 #include "cri/convert/resources.h"
+#include "cri/convert/sysctls.h"
 
 namespace husk::cri {
 
@@ -37,6 +38,7 @@ StatusOr<sandbox::PortMapping> FromProto(const api::PortMapping& mapping, const 
 Status LinuxFromProto(const api::LinuxPodSandboxConfig& config, sandbox::PodConfig* out) {
   out->cgroup_parent = config.cgroup_parent();
   out->sysctls = FromProtoMap(config.sysctls());
+  HUSK_RETURN_IF_ERROR(CheckSysctls(out->sysctls, "config.linux.sysctls"));
   const api::LinuxSandboxSecurityContext& security = config.security_context();
   // User, groups and read-only root of the sandbox itself concern a pause process, which a VM does not have.
   HUSK_RETURN_IF_ERROR(CheckConfinement(security, "config.linux.security_context"));

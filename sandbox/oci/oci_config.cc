@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "agent/common/printable.h"
 #include "sandbox/oci/capabilities.h"
 #include "sandbox/oci/seccomp_localhost.h"
 #include "sandbox/oci/seccomp_profile.h"
@@ -20,10 +23,6 @@ using Json = nlohmann::json;
 constexpr std::int64_t kDefaultCpuPeriod = 100'000;  // microseconds, the kernel's own
 
 constexpr const char* kDefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-Status Unsupported(const char* field, const char* what) {
-  return absl::UnimplementedError(absl::StrCat(field, ": ", what));
-}
 
 // JSON is text, and crun reads its configuration as JSON: bytes that are not UTF-8 could only arrive changed.
 bool IsUtf8(const std::string& text) {
@@ -45,9 +44,6 @@ Status CheckNamespaces(const NamespaceOptions& namespaces) {
   if (namespaces.network == NamespaceMode::kNode) return host("network");
   if (namespaces.pid == NamespaceMode::kNode) return host("pid");
   if (namespaces.ipc == NamespaceMode::kNode) return host("ipc");
-  if (namespaces.pid == NamespaceMode::kTarget) {
-    return Unsupported("linux.security_context.namespace_options.pid", "TARGET is not supported yet");
-  }
   return absl::OkStatus();
 }
 
@@ -124,6 +120,22 @@ StatusOr<Json> Capabilities(const SecurityContext& security) {
   return capabilities;
 }
 
+// crun enters it while it still has files of the guest open: below /proc, one of them could be named.
+Status CheckWorkingDirectory(const std::string& directory) {
+  const std::string below = std::filesystem::path(absl::StrCat(directory, "/")).lexically_normal();
+  if (!absl::StartsWith(below, "/proc/")) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("working directory \"", Printable(directory, 200), "\" is in /proc, where no program can start"));
+}
+
+// What containerd and CRI-O leave a container: many programs spend time on each file they might have open, and some
+// break above the 1024 of select(2); those that need more raise it themselves.
+Json ResourceLimits() {
+  constexpr int kSoftFiles = 1024;
+  constexpr int kHardFiles = 524288;
+  return Json::array({{{"type", "RLIMIT_NOFILE"}, {"soft", kSoftFiles}, {"hard", kHardFiles}}});
+}
+
 StatusOr<Json> Process(const ContainerConfig& container, const images::ImageRunConfig& image) {
   HUSK_ASSIGN_OR_RETURN(auto arguments, Arguments(container, image));
   HUSK_ASSIGN_OR_RETURN(auto environment, Environment(container, image));
@@ -134,11 +146,13 @@ StatusOr<Json> Process(const ContainerConfig& container, const images::ImageRunC
     return absl::InvalidArgumentError(absl::StrCat("working directory \"", directory, "\" is not absolute"));
   }
   HUSK_RETURN_IF_ERROR(CheckText("the working directory", directory));
+  HUSK_RETURN_IF_ERROR(CheckWorkingDirectory(directory));
   return Json{{"args", std::move(arguments)},
               {"env", std::move(environment)},
               {"cwd", std::move(directory)},
               {"terminal", container.tty},
               {"capabilities", std::move(capabilities)},
+              {"rlimits", ResourceLimits()},
               {"oomScoreAdj", container.resources.oom_score_adjustment},
               {"noNewPrivileges", container.security.no_new_privileges}};
 }
@@ -188,7 +202,17 @@ Json Resources(const LinuxResources& limits, bool privileged) {
   return resources;
 }
 
-Json Linux(const std::string& container_id, const ContainerConfig& container) {
+// The pod's sysctls that an IPC namespace has for itself, by the names with dots that crun knows.
+Json IpcSysctls(const StringMap& sysctls) {
+  Json result = Json::object();
+  for (const auto& [name, value] : sysctls) {
+    const std::string dotted = absl::StrReplaceAll(name, {{"/", "."}});
+    if (absl::StartsWith(dotted, "kernel.") || absl::StartsWith(dotted, "fs.mqueue.")) result[dotted] = value;
+  }
+  return result;
+}
+
+Json Linux(const PodConfig& pod, const std::string& container_id, const ContainerConfig& container) {
   // What Kubernetes' runtimes hide by default: windows from /proc and /sys into the kernel.
   static const std::vector<std::string> masked = {
       "/proc/acpi",       "/proc/asound",      "/proc/kcore",       "/proc/keys",    "/proc/latency_stats",
@@ -198,12 +222,15 @@ Json Linux(const std::string& container_id, const ContainerConfig& container) {
                                                      "/proc/sysrq-trigger"};
   const SecurityContext& security = container.security;
   Json namespaces = Json::array({{{"type", "mount"}}, {{"type", "cgroup"}}});
-  // The processes of the pod's containers that share see each other in the VM's own namespace, whose first is the
-  // agent.
-  if (container.security.namespaces.pid == NamespaceMode::kContainer) namespaces.push_back({{"type", "pid"}});
+  // Those that share one join it in the guest: ContainerSpec says which.
+  if (security.namespaces.pid == NamespaceMode::kContainer) namespaces.push_back({{"type", "pid"}});
+  // The pod's is the VM's.
+  const bool own_ipc = security.namespaces.ipc == NamespaceMode::kContainer;
+  if (own_ipc) namespaces.push_back({{"type", "ipc"}});
   Json linux_part{{"namespaces", std::move(namespaces)},
                   {"cgroupsPath", absl::StrCat("/husk/", container_id)},
                   {"resources", Resources(container.resources, security.privileged)}};
+  if (own_ipc) linux_part["sysctl"] = IpcSysctls(pod.sysctls);
   if (!security.privileged) {
     linux_part["maskedPaths"] = security.masked_paths.value_or(masked);
     linux_part["readonlyPaths"] = security.readonly_paths.value_or(read_only);
@@ -236,7 +263,7 @@ StatusOr<std::string> MakeOciConfig(const PodConfig& pod, const std::string& con
   HUSK_RETURN_IF_ERROR(CheckNamespaces(pod.namespaces));
   HUSK_RETURN_IF_ERROR(CheckNamespaces(container.security.namespaces));
   HUSK_ASSIGN_OR_RETURN(auto process, Process(container, image));
-  Json linux_part = Linux(container_id, container);
+  Json linux_part = Linux(pod, container_id, container);
   HUSK_ASSIGN_OR_RETURN(Json seccomp,
                         Seccomp(container.security, process["capabilities"]["bounding"], localhost_profile));
   if (!seccomp.is_null()) linux_part["seccomp"] = std::move(seccomp);

@@ -15,11 +15,12 @@ namespace husk::sandbox {
 // agent.proto.
 // Command and arguments follow Kubernetes' rules (command replaces the entrypoint and drops the image's command;
 // arguments replace the image's command). Environment: the image's, then the config's, PATH if neither has one, HOME
-// left to the agent. No network, IPC or UTS namespace: the pod's are the VM's. Errors: INVALID_ARGUMENT that names the
-// field, such as an image without entrypoint and a config without command, or a value that is not UTF-8, which crun's
-// JSON cannot carry; UNIMPLEMENTED for the PID namespace of another container (TARGET). Its mounts go beside it, in
-// ContainerSpec.
-// `localhost_profile`: the bytes of the file that a Localhost seccomp profile names (ReadSeccompProfile).
+// left to the agent. No network or UTS namespace: the pod's are the VM's, and so is IPC unless the container has its
+// own. No PID namespace for one that joins another (POD, TARGET). Errors: INVALID_ARGUMENT that names the field, such
+// as an image without entrypoint and a config without command, or a value that is not UTF-8, which crun's JSON cannot
+// carry. Its mounts go beside it, in ContainerSpec. Nothing else of labels, annotations, or what the image says about
+// itself is in it: crun takes orders from annotations. `localhost_profile`: the bytes of the file that a Localhost
+// seccomp profile names (ReadSeccompProfile).
 StatusOr<std::string> MakeOciConfig(const PodConfig& pod, const std::string& container_id,
                                     const ContainerConfig& container, const images::ImageRunConfig& image,
                                     std::string_view localhost_profile = {});
