@@ -60,7 +60,7 @@ TEST(OciBundleTest, FillsInWhatTheGuestKnows) {
   EXPECT_EQ(config["process"]["user"], Json::parse(R"({"uid":1000,"gid":1001,"additionalGids":[10,29],"umask":18})"));
   EXPECT_EQ(config["process"]["env"], Json::parse(R"(["X=1","HOME=/home/alice"])"));
   EXPECT_EQ(config["process"]["terminal"], true);
-  EXPECT_EQ(config["linux"], Json::parse(R"({"cgroupsPath":"/husk/c","seccomp":{"a":1}})"));
+  EXPECT_EQ(config["linux"], Json::parse(R"({"cgroupsPath":"/husk/c","namespaces":[],"seccomp":{"a":1}})"));
   EXPECT_EQ(MountAt(config, "/etc/resolv.conf")["source"], "/run/husk/pod/resolv.conf");
   EXPECT_EQ(MountAt(config, "/etc/hosts")["source"], "/run/husk/pod/hosts");
   EXPECT_EQ(MountAt(config, "/etc/hostname")["source"], "/run/husk/pod/hostname");

@@ -16,8 +16,7 @@ std::string Readable(absl::string_view message) {
   constexpr std::size_t kHalf = kLongest / 2;
   const auto readable = [](absl::string_view part) { return ReadableText({part.data(), part.size()}); };
   if (message.size() <= kLongest) return readable(message);
-  return absl::StrCat(readable(message.substr(0, kHalf)), " [...] ",
-                      readable(message.substr(message.size() - kHalf)));
+  return absl::StrCat(readable(message.substr(0, kHalf)), " [...] ", readable(message.substr(message.size() - kHalf)));
 }
 
 }  // namespace
