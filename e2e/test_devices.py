@@ -1,6 +1,7 @@
 """Block devices of the host in containers, devices that the guest has itself, and images as volumes."""
 
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -9,12 +10,16 @@ import tempfile
 
 import grpc
 import pytest
+import yaml
 
 from harness import host
 from harness.daemon import eventually
 from harness.registry import sample_image
 
 MEBIBYTE = 1 << 20
+
+CDI = pathlib.Path("/var/tmp/husk-e2e-cdi")
+HUSKD_CONFIGURATION = {"cdi": {"directories": [str(CDI / "static"), str(CDI / "dynamic")]}}
 
 
 class LoopDevice:
@@ -282,3 +287,58 @@ def test_image_volumes_that_cannot_be(huskd, pod, image, model, registry):
     # Nothing is left plugged in of what was refused.
     assert shell(watcher, "ls /sys/class/block")[1] == disks
     pod.client.RemoveContainer(container_id=watcher.id)
+
+
+@pytest.fixture
+def cdi():
+    """Writes specifications of devices of example.com/thing."""
+    def write(directory, name, devices, edits=None):
+        specification = {"cdiVersion": "0.6.0", "kind": "example.com/thing", "containerEdits": edits or {},
+                         "devices": [{"name": key, "containerEdits": value} for key, value in devices.items()]}
+        dump = json.dumps if name.endswith(".json") else yaml.safe_dump
+        (CDI / directory).mkdir(parents=True, exist_ok=True)
+        (CDI / directory / name).write_text(dump(specification))
+    yield write
+    shutil.rmtree(CDI, ignore_errors=True)
+
+
+def test_cdi_devices(huskd, pod, image, cdi, disk, other_disk, directory):
+    """cri-semantics: CDI devices: the later directory wins, every edit, a restart, and what is refused, by name."""
+    libraries = directory / "libraries"
+    libraries.mkdir()
+    (libraries / "library").write_text("of the host\n")
+    cdi("static", "disk.yaml", {"data": {"env": ["WHO=static"], "deviceNodes": [{"path": "/dev/never"}]}, "fuse": {
+        "deviceNodes": [{"path": "/dev/fuse", "fileMode": 0o600}]}})
+    minor = int(disk.path.removeprefix("/dev/loop"))
+    cdi("dynamic", "disk.json", {
+        "data": {"env": ["WHO=dynamic"], "additionalGids": [4711],
+                 "deviceNodes": [{"path": "/dev/data", "hostPath": disk.path, "type": "b", "major": 7, "minor": minor,
+                                  "fileMode": 0o640, "gid": 4711}],
+                 "mounts": [{"hostPath": str(libraries), "containerPath": "/lib/vendor",
+                             "options": ["ro", "nosuid", "nodev", "bind"]}]},
+        "hooked": {"hooks": [{"hookName": "createContainer", "path": "/bin/true"}]},
+        "wrong": {"deviceNodes": [{"path": "/dev/data", "hostPath": other_disk.path, "major": 259}]},
+    }, edits={"env": ["ALL=1"]})
+
+    def names(*devices):
+        return [{"name": f"example.com/thing={device}"} for device in devices]
+    disk.write(0, b"by CDI".ljust(512, b"."))
+    container = sleeper(pod, "cdi", image, CDI_devices=names("data", "fuse"))
+    script = "echo $WHO $ALL; head -c 6 /dev/data; echo; cat /lib/vendor/library; stat -c '%a %g' /dev/data /dev/fuse; id -G"
+    assert shell(container, script) == (0, "dynamic 1\nby CDI\nof the host\n640 4711\n600 0\n0 4711\n")
+    assert shell(container, "echo x > /lib/vendor/x")[0] != 0
+    assert shell(container, "ls /dev/never")[0] != 0
+    # Not a mount that the kubelet asked for.
+    assert not container.status().mounts
+    huskd.kill()
+    huskd.start()
+    assert shell(container, script)[0] == 0
+    pod.client.RemoveContainer(container_id=container.id)
+    assert not disk.users()
+
+    for device, words in {"hooked": "hooks: ", "wrong": f"device {other_disk.path} is 7:",
+                          "absent": f"no specification in {CDI}/static, {CDI}/dynamic defines it"}.items():
+        error = refusal(pod, image, CDI_devices=names(device))
+        assert f"CDI device example.com/thing={device}" in error.details() and words in error.details(), error.details()
+    error = refusal(pod, image, CDI_devices=[{"name": "no name"}])
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT and '"no name"' in error.details()

@@ -5,6 +5,7 @@
 #include "agent/common/fault_point.h"
 #include "agent/common/printable.h"
 #include "agent/common/rollback.h"
+#include "sandbox/cdi/inject.h"
 #include "sandbox/container_disks.h"
 #include "sandbox/container_operations.h"
 #include "sandbox/id.h"
@@ -114,9 +115,10 @@ StatusOr<std::shared_ptr<ContainerOutput>> OpenOutput(const PodConfig& pod, cons
 }
 
 StatusOr<std::string> MakeContainer(Environment& environment, const Context& context, Pod& pod,
-                                    const ContainerConfig& config) {
-  HUSK_RETURN_IF_ERROR(CheckContainerConfig(config));
-  HUSK_RETURN_IF_ERROR(CheckTarget(pod, config.security.namespaces));
+                                    const ContainerConfig& given) {
+  HUSK_RETURN_IF_ERROR(CheckContainerConfig(given));
+  HUSK_RETURN_IF_ERROR(CheckTarget(pod, given.security.namespaces));
+  HUSK_ASSIGN_OR_RETURN(const ContainerConfig config, InjectCdiDevices(environment.options.cdi_directories, given));
   HUSK_ASSIGN_OR_RETURN_DOING(std::shared_ptr<images::ImageLease> lease,
                               environment.parts.images->Acquire(config.image),
                               absl::StrCat("use image ", config.image));

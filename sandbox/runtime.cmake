@@ -14,7 +14,7 @@ husk_add_library(husk_sandbox
   SOURCES container_disks.cc container_output.cc exec_sync.cc host_device.cc id.cc information.cc make_container.cc make_pod.cc paths.cc pod.cc pod_monitor.cc pod_vm.cc
           recovery.cc run_container.cc runtime_impl.cc signals.cc stop_pod.cc update_resources.cc vm_size.cc
   PUBLIC husk_common husk_agent_proto husk_sandbox_events
-  PRIVATE husk_sandbox_store husk_sandbox_host husk_sandbox_log husk_sandbox_oci husk_sandbox_volumes
+  PRIVATE husk_sandbox_store husk_sandbox_cdi husk_sandbox_host husk_sandbox_log husk_sandbox_oci husk_sandbox_volumes
           husk_sandbox_bandwidth nlohmann_json::nlohmann_json
           spdlog::spdlog absl::strings Threads::Threads)
 

@@ -50,6 +50,8 @@ struct Config {
   std::vector<std::string> pinned_images;
   std::string registry_hosts = "/etc/husk/certs.d";
 
+  std::vector<std::string> cdi_directories = {"/etc/cdi", "/var/run/cdi"};
+
   CgroupDriver cgroup_driver = CgroupDriver::kCgroupfs;
   std::string cgroup_root = "/husk";
 

@@ -43,6 +43,7 @@ TEST(Config, TheDefaultsArePrintedAndReadBack) {
   changed.lanes.fill({.workers = 1, .queue = 1});
   changed.network.plugin_directories = {"/x"};
   changed.pinned_images = {"registry.example/base/*"};
+  changed.cdi_directories.clear();
   ASSERT_TRUE(ApplyConfigText(text, "printed.yaml", false, &changed).ok()) << text;
   EXPECT_EQ(ConfigToYaml(changed), text);
   EXPECT_EQ(changed.vm.default_vcpus, 1U);
@@ -108,6 +109,7 @@ TEST(Config, ErrorsNameThePlaceAndWhatWouldBeRight) {
       {"version: 1\nvm: {default_memory: 1Mi}\n", "f:2:22: ", "at least 128Mi"},
       {"version: 1\nvm: {maximum_memory: 99999999Ti}\n", "f:2:22: ", "a size such as"},
       {"version: 1\nvm: {accelerator: hvf}\n", "f:2:19: ", "one of auto, kvm, tcg, not \"hvf\""},
+      {"version: 1\ncdi: {directories: [cdi]}\n", "f:2:", "an absolute path"},
       {"version: 1\nimages: {registry_hosts: certs.d}\n", "f:2:26: ", "an absolute path"},
       {"version: 1\nnetwork: {cni_plugin_directories: /opt}\n", "f:2:35: ", "a list of absolute paths"},
       {"version: 1\nnetwork: {cni_plugin_directories: [opt]}\n", "f:2:35: ", "an absolute path"},

@@ -270,6 +270,8 @@ std::vector<ConfigField> MakeFields() {
       ListField("images.pinned", "image references; one may end with * for all that begin so", true, CheckPinned,
                 [](Config& config) -> std::vector<std::string>& { return config.pinned_images; }),
       OptionalPathField("images.registry_hosts", text(&Config::registry_hosts)),
+      ListField("cdi.directories", "absolute paths, such as [/etc/cdi]", true, CheckPath,
+                [](Config& config) -> std::vector<std::string>& { return config.cdi_directories; }),
       ChoiceField<CgroupDriver>("cgroup.driver",
                                 {{"cgroupfs", CgroupDriver::kCgroupfs}, {"systemd", CgroupDriver::kSystemd}},
                                 [](Config& config) -> CgroupDriver& { return config.cgroup_driver; }),

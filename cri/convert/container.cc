@@ -117,7 +117,6 @@ sandbox::ContainerState FromProto(api::ContainerState state) {
 
 StatusOr<sandbox::ContainerConfig> ContainerConfigFromProto(const api::ContainerConfig& config) {
   if (config.has_windows()) return UnsupportedField("config.windows");
-  if (config.cdi_devices_size() != 0) return UnsupportedField("config.CDI_devices");
   HUSK_RETURN_IF_ERROR(CheckName("config.metadata.name", config.metadata().name()));
   if (config.image().image().empty()) return FieldError("config.image.image", "missing");
 
@@ -143,6 +142,7 @@ StatusOr<sandbox::ContainerConfig> ContainerConfigFromProto(const api::Container
     HUSK_ASSIGN_OR_RETURN(result.devices.emplace_back(),
                           FromProto(device, absl::StrCat("config.devices[", result.devices.size(), "]")));
   }
+  for (const api::CDIDevice& device : config.cdi_devices()) result.cdi_devices.push_back(device.name());
   result.labels = FromProtoMap(config.labels());
   result.annotations = FromProtoMap(config.annotations());
   result.log_path = config.log_path();

@@ -292,7 +292,6 @@ TEST(ConvertContainer, WhatCannotBeHonouredIsRefusedByName) {
       {"config.devices[0].host_path", [](auto* c) { c->add_devices()->set_container_path("/dev/null"); }},
       {"config.devices[0].permissions",
        [](auto* c) { *c->add_devices() = Parse<api::Device>(R"(container_path: "/a" host_path: "/b")"); }},
-      {"config.CDI_devices", [](auto* c) { c->add_cdi_devices()->set_name("x"); }},
       {"config.envs", [](auto* c) { c->add_envs()->set_key("A=B"); }},
       {"config.envs", [](auto* c) { c->add_envs()->set_value("no name"); }},
       {"config.mounts[0].container_path", [](auto* c) { c->mutable_mounts(0)->clear_container_path(); }},
@@ -323,6 +322,7 @@ TEST(ConvertContainer, WhatCannotBeHonouredIsRefusedByName) {
 TEST(ConvertContainer, DevicesAndMountsOfImages) {
   api::ContainerConfig config = WholeContainer();
   *config.add_devices() = Parse<api::Device>(R"(container_path: "/dev/xvda" host_path: "/dev/sdb" permissions: "r")");
+  config.add_cdi_devices()->set_name("vendor.com/gpu=0");
   config.clear_mounts();
   *config.add_mounts() =
       Parse<api::Mount>(R"(container_path: "/model" image { image: "sha256:1" } image_sub_path: "a/b" readonly: true)");
@@ -332,6 +332,7 @@ TEST(ConvertContainer, DevicesAndMountsOfImages) {
   EXPECT_EQ(converted->devices[0].container_path, "/dev/xvda");
   EXPECT_EQ(converted->devices[0].host_path, "/dev/sdb");
   EXPECT_EQ(converted->devices[0].permissions, "r");
+  EXPECT_EQ(converted->cdi_devices, std::vector<std::string>{"vendor.com/gpu=0"});
   ASSERT_EQ(converted->mounts.size(), 1U);
   EXPECT_EQ(converted->mounts[0].image, "sha256:1");
   EXPECT_EQ(converted->mounts[0].image_sub_path, "a/b");

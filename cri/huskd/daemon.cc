@@ -77,6 +77,7 @@ sandbox::RuntimeOptions RuntimeOptionsOf(const Config& config) {
   options.maximum_memory_bytes = config.vm.maximum_memory;
   options.scratch_bytes = config.vm.scratch_size;
   options.cgroup_root = config.cgroup_root;
+  options.cdi_directories = config.cdi_directories;
   return options;
 }
 

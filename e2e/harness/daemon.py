@@ -136,7 +136,7 @@ class Huskd:
             "cgroup": {"root": self.cgroup_root},
         }
         for section, values in more.items():
-            configuration[section].update(values)
+            configuration.setdefault(section, {}).update(values)
         return configuration
 
     @property
