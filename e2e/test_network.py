@@ -484,8 +484,9 @@ def test_net_02_an_add_that_works_and_crashes_is_undone(huskd, configure, plugin
 def test_net_02_a_del_that_fails_is_owed(huskd, configure, plugins, clean, program_image):
     broken = plugins / "broken"
     broken.touch()
+    hanging = plugins / "hanging-del"
     cni.write_plugin(plugins / "clinging", cni.script(
-        delete=f"""[[ ! -e {broken} ]] || {{ printf '{{"code": 7, "msg": "not\\\\u007f now"}}'; exit 1; }}"""))
+        delete=f"""[[ ! -e {hanging} ]] || sleep 100000; [[ ! -e {broken} ]] || {{ printf '{{"code": 7, "msg": "not\\\\u007f now"}}'; exit 1; }}"""))
     configure(configure.primary, {"type": "clinging"})
     pod = huskd.run_pod("owing")
     container = pod.run("one", program_image, command=["/bin/sleep", "100000"])
@@ -509,6 +510,13 @@ def test_net_02_a_del_that_fails_is_owed(huskd, configure, plugins, clean, progr
     pod = Pod(huskd.client, pod.id, pod.config)
     assert pod.state() == "SANDBOX_NOTREADY"
     stop_fails()
+    hanging.touch()
+    with pytest.raises(grpc.RpcError) as failed:
+        huskd.client.StopPodSandbox(pod_sandbox_id=pod.id, deadline=5)
+    assert failed.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    eventually(lambda: not [pid for pid in host.process_ids() if str(plugins) in host.command_line(pid)],
+               "the plugin that hangs to be ended")
+    hanging.unlink()
     broken.unlink()
     pod.stop()
     pod.stop()

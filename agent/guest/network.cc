@@ -95,7 +95,7 @@ Status AddRoute(RouteSocket& socket, int index, const v1::Route& route) {
   }
   const auto call = [&](unsigned flags) {
     fixed.rtm_flags = flags;
-    NetlinkMessage message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, fixed);
+    NetlinkMessage message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, fixed);
     message.Attribute(RTA_OIF, static_cast<std::uint32_t>(index));
     if (destination.length > 0) message.Attribute(RTA_DST, destination.bytes.data(), destination.size);
     if (!on_link) message.Attribute(RTA_GATEWAY, gateway.bytes.data(), gateway.size);
@@ -104,6 +104,8 @@ Status AddRoute(RouteSocket& socket, int index, const v1::Route& route) {
     return socket.Call(message, absl::StrCat("add route ", route.destination(), " via ", route.gateway()));
   };
   const Status status = call(0);
+  // The first one stays, as it does where a plugin adds a second: that of the first interface, or of an earlier try.
+  if (absl::IsAlreadyExists(status)) return absl::OkStatus();
   // Some CNI plugins name a gateway outside of every prefix (169.254.1.1 beside a /32).
   return status.ok() || on_link ? status : call(RTNH_F_ONLINK);
 }

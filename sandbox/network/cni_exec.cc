@@ -180,7 +180,8 @@ StatusOr<std::string> FindPlugin(const std::vector<std::string>& directories, co
     struct stat info{};
     if (stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode) && access(path.c_str(), X_OK) == 0) return path;
   }
-  return absl::NotFoundError(absl::StrCat("CNI plugin ", type, " is not in ", absl::StrJoin(directories, " or ")));
+  return absl::NotFoundError(absl::StrCat("CNI plugin ", absl::CHexEscape(type.substr(0, kMaximumWords)), " is not in ",
+                                          absl::StrJoin(directories, " or ")));
 }
 
 StatusOr<nlohmann::json> AddNetwork(const Context& context, const std::vector<std::string>& directories,

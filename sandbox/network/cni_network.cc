@@ -25,7 +25,8 @@ namespace {
 // For DEL after an ADD that failed, whose own time may be over.
 constexpr auto kUndoLimit = std::chrono::seconds(30);
 
-// Some networks see to host ports and bandwidth without CNI, so that it is no error that no plugin wants to know.
+// What a pod or its network asks for and does not get. Some networks see to host ports and bandwidth without CNI, so
+// that it is no error that no plugin wants to know.
 void WarnOfUnheard(const CniAttachment& attachment) {
   for (const auto& [capability, value] : attachment.capability_arguments.items()) {
     const auto hears = [&name = capability](const CniPlugin& plugin) {
@@ -37,6 +38,11 @@ void WarnOfUnheard(const CniAttachment& attachment) {
     if (capability == "dns" || std::any_of(plugins.begin(), plugins.end(), hears)) continue;
     spdlog::warn("pod={} asks for {}, which no plugin of {} has the capability for", attachment.container_id,
                  capability, attachment.network.source);
+  }
+  for (const CniPlugin& plugin : attachment.network.plugins) {
+    if (ObjectMember(plugin.config, "sysctl").empty()) continue;
+    spdlog::warn("pod={} plugin {} of {} sets sysctls in the pod's namespace, which its virtual machine does not see",
+                 attachment.container_id, plugin.type, attachment.network.source);
   }
 }
 

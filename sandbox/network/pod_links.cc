@@ -38,6 +38,10 @@ Status CheckLoopback(const NetworkInterface& interface) {
 }
 
 Status CheckLink(const Link& link) {
+  // The kernel takes nearly any byte.
+  if (!std::all_of(link.name.begin(), link.name.end(), [](char c) { return c > ' ' && c <= '~'; })) {
+    return Unusable(link.name, "has a name that cannot be printed");
+  }
   if (!link.ethernet) return Unusable(link.name, "carries no Ethernet, as a virtual machine's card does");
   if (link.stacked) return Unusable(link.name, "lies on another one of the pod, whose frames the virtual machine gets");
   return absl::OkStatus();

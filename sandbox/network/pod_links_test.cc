@@ -85,6 +85,8 @@ TEST(PodLinks, NamesInErrorsAreEscaped) {
   NetworkResult result = Primary();
   result.interfaces[0].name = "a\x7f\x01";
   EXPECT_THAT(Fault({kLoopback}, result), HasSubstr("interface a\\x7f\\x01 of the pod"));
+  EXPECT_THAT(Fault({kLoopback, Veth("eth0", 2), Veth("net\xff", 3)}, Primary()),
+              HasSubstr("interface net\\xff of the pod has a name that cannot be printed"));
 }
 
 }  // namespace
