@@ -62,7 +62,7 @@ class CniNetwork : public Network {
           HUSK_RETURN_IF_ERROR_DOING(FindPlugin(options_.plugin_directories, type).status(), network.source);
       }
     }
-    return absl::OkStatus();
+    return CanRedirect();
   }
 
   [[nodiscard]] std::string NamespacePath(const std::string& pod_id) const override {
@@ -134,6 +134,16 @@ class CniNetwork : public Network {
     return DefaultBridgeNetwork(options_, CanMasquerade(context));
   }
 
+  // Every pod would fail: better that none is scheduled here.
+  Status CanRedirect() {
+    const MutexLock lock(mutex_);
+    if (!redirects_) {
+      HUSK_RETURN_IF_ERROR_DOING(ProbeTrafficControl(options_.filter_sources), "the kernel cannot join taps to CNI");
+    }
+    redirects_ = true;
+    return absl::OkStatus();
+  }
+
   bool CanMasquerade(const Context& context) {
     const MutexLock lock(mutex_);
     // What works stays; what does not is tried again, for the administrator may have mended it.
@@ -162,6 +172,7 @@ class CniNetwork : public Network {
   const AttachmentCache cache_;
   Mutex mutex_;
   bool masquerade_ ABSL_GUARDED_BY(mutex_) = false;
+  bool redirects_ ABSL_GUARDED_BY(mutex_) = false;  // once seen, for good
 };
 
 }  // namespace

@@ -51,7 +51,8 @@ Status AddBpfFilter(nl_sock* socket, const Link& from, int program) {
   if (failed != 0 || options == nullptr) return absl::ResourceExhaustedError("write a netlink message");
   nla_nest_end(message.get(), options);
   // Takes the message over.
-  return NetlinkStatus(nl_send_sync(socket, message.release()), "add a filter of class bpf");
+  return NetlinkStatus(nl_send_sync(socket, message.release()),
+                       "add a bpf filter (network.filter_sources: false does without)");
 }
 
 // u32 with a key that matches everything: every kernel with traffic control has it, matchall is often left out.

@@ -61,6 +61,19 @@ StatusOr<UniqueFd> JoinTap(const std::string& interface_name, int filter) {
 
 }  // namespace
 
+Status ProbeTrafficControl(bool filter_sources) {
+  UniqueFd filter;
+  if (filter_sources) {
+    const NetworkInterface some{.name = "lo", .mac_address = "02:00:00:00:00:01", .addresses = {"192.0.2.1/32"}};
+    HUSK_ASSIGN_OR_RETURN(filter, LoadSourceFilter(some));
+  }
+  return RunInNewNamespace([&]() -> Status {
+    HUSK_ASSIGN_OR_RETURN(const Link loopback, ReadLink("lo"));
+    HUSK_RETURN_IF_ERROR_DOING(Redirect(loopback, loopback, filter_sources ? filter.get() : -1), "traffic control");
+    return absl::OkStatus();
+  });
+}
+
 StatusOr<UniqueFd> OpenTap(const std::string& namespace_path, const NetworkInterface& interface, bool filter_sources) {
   UniqueFd filter;
   if (filter_sources) {

@@ -16,6 +16,10 @@ namespace husk::sandbox {
 // what is left of the first.
 StatusOr<UniqueFd> OpenTap(const std::string& namespace_path, const NetworkInterface& interface, bool filter_sources);
 
+// OK if the kernel can do the traffic control that OpenTap needs: tried in a namespace of its own, so that nothing of
+// the host changes. Else which part it lacks.
+Status ProbeTrafficControl(bool filter_sources);
+
 }  // namespace husk::sandbox
 
 #endif  // HUSK_SANDBOX_NETWORK_TAP_H_
