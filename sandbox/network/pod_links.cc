@@ -88,20 +88,38 @@ Status MergeLinks(const std::vector<Link>& links, NetworkResult& result) {
   return absl::OkStatus();
 }
 
+void MergeRoutes(const std::vector<std::vector<NetworkRoute>>& present, NetworkResult& result) {
+  const auto leads = [&](std::size_t place, const std::string& destination) {
+    return std::any_of(present[place].begin(), present[place].end(),
+                       [&](const NetworkRoute& route) { return route.destination == destination; });
+  };
+  for (std::size_t place = 0; place < result.interfaces.size(); ++place) {
+    std::erase_if(result.interfaces[place].routes, [&](const NetworkRoute& route) {
+      if (leads(place, route.destination)) return false;
+      for (std::size_t other = 0; other < present.size(); ++other) {
+        if (leads(other, route.destination)) return true;
+      }
+      return false;
+    });
+    AddRoutes(present[place], result.interfaces[place]);
+  }
+}
+
 Status CompleteFromNamespace(NetworkResult& result) {
   HUSK_ASSIGN_OR_RETURN(const auto links, ListLinks());
   std::vector<std::string> told;
   for (const NetworkInterface& interface : result.interfaces) told.push_back(interface.name);
   HUSK_RETURN_IF_ERROR(MergeLinks(links, result));
+  std::vector<std::vector<NetworkRoute>> routes;
   for (NetworkInterface& interface : result.interfaces) {
     HUSK_ASSIGN_OR_RETURN(const Link link, ReadLink(interface.name));
     if (std::find(told.begin(), told.end(), interface.name) == told.end()) {
       HUSK_ASSIGN_OR_RETURN(interface.addresses, ReadAddresses(link));
     }
-    HUSK_ASSIGN_OR_RETURN(const auto routes, ReadRoutes(link));
-    AddRoutes(routes, interface);
+    HUSK_ASSIGN_OR_RETURN(routes.emplace_back(), ReadRoutes(link));
     HUSK_ASSIGN_OR_RETURN(interface.neighbours, ReadNeighbours(link));
   }
+  MergeRoutes(routes, result);
   return absl::OkStatus();
 }
 

@@ -16,6 +16,11 @@ namespace husk::sandbox {
 // there, carries no Ethernet, or lies on another of the namespace, and more than eight. A pure function.
 Status MergeLinks(const std::vector<Link>& links, NetworkResult& result);
 
+// Adds the routes that the namespace has, by interface in the order of the result's. A result does not say which
+// interface a route without a gateway is for: where the namespace has the destination at another interface alone, it is
+// that one's.
+void MergeRoutes(const std::vector<std::vector<NetworkRoute>>& present, NetworkResult& result);
+
 // The same with the links of the calling thread's namespace, and with their routes and permanent neighbours (and
 // addresses, of further links): some plugins set what they do not tell.
 Status CompleteFromNamespace(NetworkResult& result);

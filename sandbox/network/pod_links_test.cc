@@ -81,6 +81,22 @@ TEST(PodLinks, WhatAVmCannotHaveIsRefusedByName) {
   EXPECT_THAT(Fault(many, Primary()), HasSubstr("the pod has 9 interfaces"));
 }
 
+TEST(PodLinks, ARouteBelongsWhereTheNamespaceHasIt) {
+  NetworkResult result = Primary();
+  result.interfaces[0].routes = {{.destination = "0.0.0.0/0", .gateway = "10.0.0.1"},
+                                 {.destination = "192.0.2.0/24", .gateway = "10.0.0.1"},
+                                 {.destination = "198.51.100.0/24", .gateway = "10.0.0.1"}};
+  result.interfaces.push_back({.name = "net1"});
+  MergeRoutes({{{.destination = "0.0.0.0/0", .gateway = "10.0.0.1"}},
+               {{.destination = "192.0.2.0/24", .gateway = "10.9.0.1"}, {.destination = "0.0.0.0/0", .metric = 9}}},
+              result);
+  ASSERT_EQ(result.interfaces[0].routes.size(), 2U);
+  EXPECT_EQ(result.interfaces[0].routes[0].destination, "0.0.0.0/0");
+  EXPECT_EQ(result.interfaces[0].routes[1].destination, "198.51.100.0/24") << "the result's alone";
+  ASSERT_EQ(result.interfaces[1].routes.size(), 2U);
+  EXPECT_EQ(result.interfaces[1].routes[1].gateway, "10.9.0.1");
+}
+
 TEST(PodLinks, NamesInErrorsAreEscaped) {
   NetworkResult result = Primary();
   result.interfaces[0].name = "a\x7f\x01";
