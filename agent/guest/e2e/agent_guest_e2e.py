@@ -146,12 +146,12 @@ def configure(pod):
 def test_user_and_files(pod):
     script = "id; env; cat /etc/resolv.conf /etc/hostname /proc/sys/net/core/somaxconn; hostname; ip addr; ip route; ls -ld /dev/shm; echo oops >&2; exit 3"
     created = pod.create("files", ["sh", "-c", script], user="alice")
-    assert (created.uid, created.gid, list(created.supplemental_gids)) == (1000, 1001, [10]), created
+    assert (created.uid, created.gid, list(created.supplemental_gids)) == (1000, 1001, [10, 1001]), created
     started = pod.client.call("StartContainer", container_id="files")
     assert started.pid > 1 and started == pod.client.call("StartContainer", container_id="files")
     out, err, status = pod.finish("files")
     for expected in (
-        b"uid=1000(alice) gid=1001(alice) groups=10(wheel)", b"HOME=/home/alice", b"nameserver 10.0.0.53", b"ndots:5",
+        b"uid=1000(alice) gid=1001(alice) groups=10(wheel),1001(alice)", b"HOME=/home/alice", b"nameserver 10.0.0.53", b"ndots:5",
         b"search cluster.example", b"husk-pod", b"777", b"eth7", b"52:54:00:aa:bb:cc", b"10.9.8.7/24", b"fd00::7/64",
         b"mtu 1400", b"default via 10.9.8.1", b"10.20.0.0/16 via 192.0.2.1", b"drwxrwxrwt",
     ):  # fmt: skip
