@@ -17,13 +17,17 @@ std::uint32_t GetBigEndian32(std::string_view in) {
 
 }  // namespace
 
-std::string Encode(const Frame& frame) {
+std::string EncodeHeader(std::uint32_t stream_id, MessageType type, std::uint8_t flags, std::size_t payload_size) {
   std::string out;
-  out.reserve(kHeaderSize + frame.payload.size());
-  PutBigEndian32(out, static_cast<std::uint32_t>(frame.payload.size()));
-  PutBigEndian32(out, frame.stream_id);
-  out.push_back(static_cast<char>(frame.type));
-  out.push_back(static_cast<char>(frame.flags));
+  PutBigEndian32(out, static_cast<std::uint32_t>(payload_size));
+  PutBigEndian32(out, stream_id);
+  out.push_back(static_cast<char>(type));
+  out.push_back(static_cast<char>(flags));
+  return out;
+}
+
+std::string Encode(const Frame& frame) {
+  std::string out = EncodeHeader(frame.stream_id, frame.type, frame.flags, frame.payload.size());
   out.append(frame.payload);
   return out;
 }

@@ -32,6 +32,9 @@ struct Frame {
 // kMaximumPayload.
 std::string Encode(const Frame& frame);
 
+// The header alone, for a payload that is sent after it.
+std::string EncodeHeader(std::uint32_t stream_id, MessageType type, std::uint8_t flags, std::size_t payload_size);
+
 // Cuts a byte stream into frames. Not thread safe. It keeps at most one frame's bytes.
 class Decoder {
  public:

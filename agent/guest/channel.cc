@@ -15,6 +15,8 @@ namespace husk::agent {
 namespace {
 
 constexpr std::string_view kService = "husk.agent.v1.Agent";
+// Shorter pieces of an answer are copied into one write.
+constexpr std::size_t kLargePiece = 4096;
 
 }  // namespace
 
@@ -146,7 +148,7 @@ void Channel::Request(const ttrpc::Frame& frame) {
   const std::uint64_t connection = connection_;
   const std::uint32_t stream = frame.stream_id;
   ++requests_;
-  Answer answer = [this, connection, stream](const StatusOr<std::string>& outcome) {
+  Answer answer = [this, connection, stream](const StatusOr<Payload>& outcome) {
     Respond(connection, stream, outcome);
   };
   if (frame.type != ttrpc::MessageType::kRequest || !request.ParseFromString(frame.payload)) {
@@ -160,39 +162,68 @@ void Channel::Request(const ttrpc::Frame& frame) {
   }
 }
 
-void Channel::Respond(std::uint64_t connection, std::uint32_t stream, const StatusOr<std::string>& outcome) {
+void Channel::Respond(std::uint64_t connection, std::uint32_t stream, const StatusOr<Payload>& outcome) {
   if (connection != connection_) return;
   --requests_;
-  v1::RpcResponse response;
-  if (outcome.ok()) {
-    response.set_payload(*outcome);
-  } else {
+  // A v1::RpcResponse with its payload's bytes from where they are.
+  std::string head;
+  if (outcome.ok() && outcome->size() > 0) {
+    head = FieldHead(v1::RpcResponse::kPayloadFieldNumber, outcome->size());
+  } else if (!outcome.ok()) {
+    v1::RpcResponse response;
     response.mutable_status()->set_code(static_cast<std::int32_t>(outcome.status().code()));
     // Output of programs may be anything; proto3 strings are UTF-8 or the host refuses the whole answer.
     std::string message(outcome.status().message());
     std::replace_if(message.begin(), message.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; }, '?');
     response.mutable_status()->set_message(message);
+    head = response.SerializeAsString();
   }
-  Queue(ttrpc::Encode({.stream_id = stream,
-                       .type = ttrpc::MessageType::kResponse,
-                       .flags = 0,
-                       .payload = response.SerializeAsString()}));
+  const std::size_t size = head.size() + (outcome.ok() ? outcome->size() : 0);
+  Payload frame(ttrpc::EncodeHeader(stream, ttrpc::MessageType::kResponse, 0, size));
+  frame.Append(std::move(head));
+  if (outcome.ok()) {
+    for (const std::string_view piece : outcome->pieces()) frame.Borrow(piece);
+  }
+  Send(frame);
 }
 
-void Channel::Queue(std::string bytes) {
+void Channel::Send(const Payload& bytes) {
+  std::string small;
+  for (const std::string_view piece : bytes.pieces()) {
+    if (piece.size() < kLargePiece) {
+      small += piece;
+      continue;
+    }
+    Queue(small);
+    small.clear();
+    Queue(piece);
+  }
+  Queue(small);
+}
+
+void Channel::Queue(std::string_view bytes) {
+  if (queue_.empty()) bytes.remove_prefix(Write(bytes));
+  if (bytes.empty()) return;
   queued_ += bytes.size();
-  queue_.push_back(std::move(bytes));
-  WriteQueue();
+  queue_.emplace_back(bytes);
+}
+
+std::size_t Channel::Write(std::string_view bytes) {
+  std::size_t written = 0;
+  while (written < bytes.size()) {
+    const ssize_t count = write(port_.get(), bytes.data() + written, bytes.size() - written);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) break;
+    written += static_cast<std::size_t>(count);
+  }
+  return written;
 }
 
 void Channel::WriteQueue() {
   while (!queue_.empty()) {
     const std::string& front = queue_.front();
-    const ssize_t count = write(port_.get(), front.data() + written_, front.size() - written_);
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return;
-    written_ += static_cast<std::size_t>(count);
-    if (written_ < front.size()) continue;
+    written_ += Write(std::string_view(front).substr(written_));
+    if (written_ < front.size()) return;
     queued_ -= front.size();
     queue_.pop_front();
     written_ = 0;

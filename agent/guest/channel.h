@@ -14,6 +14,7 @@
 #include "agent/common/ttrpc.h"
 #include "agent/common/unique_fd.h"
 #include "agent/guest/event_loop.h"
+#include "agent/guest/payload.h"
 
 namespace husk::agent {
 
@@ -56,9 +57,10 @@ class Channel {
   // Requests are not read while so many bytes of answers wait for the host.
   static constexpr std::size_t kMaximumQueued = std::size_t{8} << 20;
 
-  // Says the outcome of one request: payload of the response, or the error. Calling it after the connection has gone
+  // Says the outcome of one request: payload of the response, or the error. What the payload borrows is used before it
+  // returns. Calling it after the connection has gone
   // does nothing. Call it exactly once; it outlives neither the loop nor the channel.
-  using Answer = std::function<void(StatusOr<std::string>)>;
+  using Answer = std::function<void(StatusOr<Payload>)>;
   using Handler = std::function<void(const std::string& method, const std::string& payload, Answer answer)>;
 
   // `port`: non-blocking, read and write. `disconnected` is called when another connection begins.
@@ -77,8 +79,12 @@ class Channel {
   void Dispatch();
   void Begin(const std::string& nonce);
   void Request(const ttrpc::Frame& frame);
-  void Respond(std::uint64_t connection, std::uint32_t stream, const StatusOr<std::string>& outcome);
-  void Queue(std::string bytes);
+  void Respond(std::uint64_t connection, std::uint32_t stream, const StatusOr<Payload>& outcome);
+  // Takes bytes of small pieces together, and writes large ones from where they are.
+  void Send(const Payload& bytes);
+  void Queue(std::string_view bytes);
+  // As many bytes as the host takes now.
+  std::size_t Write(std::string_view bytes);
   void WriteQueue();
   void Forget();
 

@@ -19,38 +19,39 @@ OutputStream* StreamOf(Process& process, v1::StreamKind kind) {
   return nullptr;
 }
 
-bool IsEmpty(const v1::PollResponse& response) {
-  return response.chunks().empty() && response.exits().empty() && response.unknown().empty();
-}
-
 void AddUnknown(const std::string& container_id, const std::string& exec_id, v1::PollResponse& response) {
   v1::ProcessRef& unknown = *response.add_unknown();
   unknown.set_container_id(container_id);
   unknown.set_exec_id(exec_id);
 }
 
-// Takes what it adds off `bytes_left`.
-void AddChunk(const v1::StreamCursor& cursor, const OutputStream& stream, std::size_t& bytes_left,
-              v1::PollResponse& response) {
+// A v1::StreamChunk. Takes what it adds off `bytes_left`.
+void AddChunk(const v1::StreamCursor& cursor, const OutputStream& stream, std::size_t& bytes_left, Payload& answer) {
   const StreamBuffer& buffer = stream.buffer();
   const std::uint64_t from = std::max<std::uint64_t>(cursor.offset(), buffer.acknowledged());
-  const std::string_view data = buffer.Read(from, bytes_left);
-  const bool end = stream.ended() && from + data.size() >= buffer.end();
-  if (data.empty() && !end) return;
-  bytes_left -= data.size();
-  v1::StreamChunk& chunk = *response.add_chunks();
+  const auto data = buffer.Read(from, bytes_left);
+  const std::size_t size = data[0].size() + data[1].size();
+  const bool end = stream.ended() && from + size >= buffer.end();
+  if (size == 0 && !end) return;
+  bytes_left -= size;
+  v1::StreamChunk chunk;
   chunk.set_container_id(cursor.container_id());
   chunk.set_exec_id(cursor.exec_id());
   chunk.set_kind(cursor.kind());
   chunk.set_offset(from);
-  chunk.set_data(std::string(data));
   chunk.set_end(end);
+  std::string head = chunk.SerializeAsString();
+  if (size > 0) head += FieldHead(v1::StreamChunk::kDataFieldNumber, size);
+  answer.Append(FieldHead(v1::PollResponse::kChunksFieldNumber, head.size() + size));
+  answer.Append(std::move(head));
+  for (const std::string_view part : data) answer.Borrow(part);
 }
 
 }  // namespace
 
-v1::PollResponse Poller::Collect(const v1::PollRequest& request) {
-  v1::PollResponse response;
+Payload Poller::Collect(const v1::PollRequest& request) {
+  Payload answer;
+  v1::PollResponse response;  // all but the chunks
   std::size_t bytes_left = request.maximum_bytes() == 0 ? kDefaultBytes : request.maximum_bytes();
   bytes_left = std::min(bytes_left, kMaximumBytes);
   for (const auto& cursor : request.cursors()) {
@@ -58,7 +59,7 @@ v1::PollResponse Poller::Collect(const v1::PollRequest& request) {
     if (process == nullptr) {
       AddUnknown(cursor.container_id(), cursor.exec_id(), response);
     } else if (const OutputStream* const stream = StreamOf(*process, cursor.kind())) {
-      AddChunk(cursor, *stream, bytes_left, response);
+      AddChunk(cursor, *stream, bytes_left, answer);
     }
   }
   for (const auto& watched : request.watch()) {
@@ -72,7 +73,8 @@ v1::PollResponse Poller::Collect(const v1::PollRequest& request) {
       status.set_stderr_offset(process->io.standard_error().buffer().acknowledged());
     }
   }
-  return response;
+  answer.Append(response.SerializeAsString());
+  return answer;
 }
 
 void Poller::Poll(v1::PollRequest request, Done done) {
@@ -87,14 +89,14 @@ void Poller::Poll(v1::PollRequest request, Done done) {
     Process* const process = containers_.Find(cursor.container_id(), cursor.exec_id());
     if (process != nullptr) StreamOf(*process, cursor.kind())->Acknowledge(cursor.acknowledged());
   }
-  v1::PollResponse response = Collect(request);
-  if (!IsEmpty(response) || request.wait_milliseconds() == 0) return done(std::move(response));
+  Payload news = Collect(request);
+  if (news.size() > 0 || request.wait_milliseconds() == 0) return done(std::move(news));
   const auto wait = std::chrono::milliseconds(request.wait_milliseconds());
   const auto parked = parked_.insert(parked_.end(), {std::move(request), std::move(done), {}});
   parked->timer = loop_.After(wait, [this, parked] {
     const Done answer = std::move(parked->done);
     parked_.erase(parked);
-    answer(v1::PollResponse());
+    answer(Payload());
   });
 }
 
@@ -102,15 +104,15 @@ void Poller::BeforeSleep() {
   if (!changed_) return;
   changed_ = false;
   for (auto parked = parked_.begin(); parked != parked_.end();) {
-    v1::PollResponse response = Collect(parked->request);
-    if (IsEmpty(response)) {
+    Payload news = Collect(parked->request);
+    if (news.size() == 0) {
       ++parked;
       continue;
     }
     loop_.Cancel(parked->timer);
     const Done answer = std::move(parked->done);
     parked = parked_.erase(parked);
-    answer(std::move(response));
+    answer(std::move(news));
   }
 }
 

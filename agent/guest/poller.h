@@ -9,6 +9,7 @@
 #include "agent/common/status.h"
 #include "agent/guest/containers.h"
 #include "agent/guest/event_loop.h"
+#include "agent/guest/payload.h"
 #include "agent/proto/agent.pb.h"
 
 namespace husk::agent {
@@ -16,7 +17,8 @@ namespace husk::agent {
 // Not thread safe.
 class Poller {
  public:
-  using Done = std::function<void(StatusOr<v1::PollResponse>)>;
+  // Gets a v1::PollResponse, whose data lies where the streams keep it.
+  using Done = std::function<void(StatusOr<Payload>)>;
 
   Poller(EventLoop& loop, Containers& containers) : loop_(loop), containers_(containers) {}
   Poller(const Poller&) = delete;
@@ -35,8 +37,8 @@ class Poller {
     Done done;
     EventLoop::TimerId timer;
   };
-  // What there is to tell now.
-  v1::PollResponse Collect(const v1::PollRequest& request);
+  // What there is to tell now; without bytes: nothing.
+  Payload Collect(const v1::PollRequest& request);
 
   EventLoop& loop_;
   Containers& containers_;

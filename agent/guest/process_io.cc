@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
+#include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +17,10 @@
 namespace husk::agent {
 namespace {
 
+// A pipe as large as the buffer behind it: fewer turns of writer and reader. Its pages are made when they are needed.
+constexpr int kPipeSize = int{StreamBuffer::kCapacity};
+// A stream that is empty for so long needs no memory.
+constexpr auto kIdle = std::chrono::seconds(1);
 constexpr char kEndOfTransmission = 4;  // what a terminal takes for end of file
 
 Status SetNonBlocking(int fd) {
@@ -48,30 +54,38 @@ Status OutputStream::Open(UniqueFd source) {
 }
 
 void OutputStream::Readable() {
-  std::array<char, 65536> bytes;  // NOLINT: read() fills it
-  const std::size_t wanted = std::min(bytes.size(), buffer_.room());
-  if (wanted == 0) {
+  const std::span<char> space = buffer_.Space();
+  if (space.empty()) {
     // A hang-up is told whatever is asked for, so the descriptor has to leave the set.
     loop_.Unwatch(source_.get());
     paused_ = true;
     return;
   }
-  const ssize_t count = read(source_.get(), bytes.data(), wanted);
+  const ssize_t count = read(source_.get(), space.data(), space.size());
   if (count < 0 && (errno == EINTR || errno == EAGAIN)) return;
   if (count <= 0) {
     // A terminal's end is EIO.
     Close();
   } else {
-    buffer_.Append(std::string_view(bytes.data(), static_cast<std::size_t>(count)));
+    buffer_.Commit(static_cast<std::size_t>(count));
   }
   changed_();
 }
 
 void OutputStream::Acknowledge(std::uint64_t offset) {
   buffer_.Acknowledge(offset);
+  ReleaseLater();
   if (!paused_ || buffer_.room() == 0) return;
   paused_ = false;
   if (!loop_.Watch(source_.get(), EPOLLIN, [this](std::uint32_t) { Readable(); }).ok()) Close();
+}
+
+void OutputStream::ReleaseLater() {
+  if (release_ || buffer_.allocated() == 0 || buffer_.end() > buffer_.acknowledged()) return;
+  release_ = loop_.After(kIdle, [this] {
+    release_.reset();
+    buffer_.Release();
+  });
 }
 
 void OutputStream::Close() {
@@ -163,6 +177,8 @@ StatusOr<ProcessIo::ChildEnds> ProcessIo::OpenPipes(bool with_stdin) {
   ChildEnds ends;
   HUSK_ASSIGN_OR_RETURN(auto out, MakePipe());
   HUSK_ASSIGN_OR_RETURN(auto err, MakePipe());
+  // Without the right to it they stay as they are.
+  for (const UniqueFd* const end : {&out.first, &err.first}) fcntl(end->get(), F_SETPIPE_SZ, kPipeSize);
   if (with_stdin) {
     HUSK_ASSIGN_OR_RETURN(auto in, MakePipe());
     ends.standard_input = std::move(in.first);

@@ -6,6 +6,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "agent/common/status.h"
@@ -22,7 +23,10 @@ class OutputStream {
   OutputStream(EventLoop& loop, std::function<void()> changed) : loop_(loop), changed_(std::move(changed)) {}
   OutputStream(const OutputStream&) = delete;
   OutputStream& operator=(const OutputStream&) = delete;
-  ~OutputStream() { Close(); }
+  ~OutputStream() {
+    Close();
+    if (release_) loop_.Cancel(*release_);
+  }
 
   // Reads from `source` (non-blocking) until its end. Without a source the stream is at its end.
   Status Open(UniqueFd source);
@@ -34,6 +38,7 @@ class OutputStream {
 
  private:
   void Readable();
+  void ReleaseLater();
 
   EventLoop& loop_;
   const std::function<void()> changed_;
@@ -41,6 +46,7 @@ class OutputStream {
   StreamBuffer buffer_;
   bool ended_ = false;
   bool paused_ = false;
+  std::optional<EventLoop::TimerId> release_;
 };
 
 // The stdin stream. Holds no bytes itself: what the pipe does not take waits with the request.

@@ -80,7 +80,7 @@ void Service::Register(const std::string& name, Call call) {
     if (!request.ParseFromString(payload)) return answer(absl::InvalidArgumentError("the request cannot be parsed"));
     call(request, [answer](StatusOr<Response> response) {
       if (!response.ok()) return answer(response.status());
-      answer(response->SerializeAsString());
+      answer(Payload(response->SerializeAsString()));
     });
   };
 }
@@ -131,8 +131,11 @@ void Service::RegisterProcessMethods() {
       "SignalExec", [this](const auto& request, const auto& done) { containers_.SignalExec(request, done); });
   Register<v1::RemoveExecRequest, v1::RemoveExecResponse>(
       "RemoveExec", [this](const auto& request, const auto& done) { containers_.RemoveExec(request, done); });
-  Register<v1::PollRequest, v1::PollResponse>(
-      "Poll", [this](const auto& request, const auto& done) { poller_.Poll(request, done); });
+  methods_["Poll"] = [this](const std::string& payload, const Channel::Answer& answer) {
+    v1::PollRequest request;
+    if (!request.ParseFromString(payload)) return answer(absl::InvalidArgumentError("the request cannot be parsed"));
+    poller_.Poll(std::move(request), answer);
+  };
   Register<v1::WriteStdinRequest, v1::WriteStdinResponse>(
       "WriteStdin", [this](const v1::WriteStdinRequest& request, const auto& done) {
         Process* const process = containers_.Find(request.container_id(), request.exec_id());

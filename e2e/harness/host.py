@@ -41,6 +41,12 @@ def state(pid):
     return fields[0] if fields else None
 
 
+def resident_bytes(pid):
+    """0 for a process that has gone."""
+    found = re.search(r"^VmRSS:\s*(\d+) kB", read_text(f"/proc/{pid}/status"), re.MULTILINE)
+    return 1024 * int(found.group(1)) if found else 0
+
+
 def open_files(pid):
     """What the descriptors of a process are, without the numbers that tell one socket from another; sorted."""
     result = []

@@ -37,19 +37,23 @@ StatusOr<std::string_view> NewBytes(const Position& position, std::uint64_t offs
   return data.substr(known);
 }
 
-// Moves whole lines, and pieces of long ones, from the front of `text` to records; the bytes that were moved.
-std::size_t CutRecords(std::string& out, LogStream stream, std::string_view text, bool end, std::int64_t now) {
+// How many bytes of records are written at once. Empty lines become forty times as long.
+constexpr std::size_t kBatch = std::size_t{1} << 20;
+
+// Moves whole lines, and pieces of long ones, from the front of `text` to records, until these are a batch; the bytes
+// that were moved.
+std::size_t CutRecords(std::string& out, const RecordWriter& writer, std::string_view text, bool end) {
   std::size_t taken = 0;
-  while (taken < text.size()) {
+  while (taken < text.size() && out.size() < kBatch) {
     const std::string_view rest = text.substr(taken);
     // One byte more than fits: a newline right after a full piece makes it the whole line.
     const auto newline = rest.substr(0, kMaximumRecordContent + 1).find('\n');
     if (newline != std::string_view::npos) {
-      AppendRecord(out, stream, false, rest.substr(0, newline), now);
+      writer.Append(out, false, rest.substr(0, newline));
       taken += newline + 1;
     } else if (rest.size() > kMaximumRecordContent || end) {
       const std::string_view piece = rest.substr(0, kMaximumRecordContent);
-      AppendRecord(out, stream, true, piece, now);
+      writer.Append(out, true, piece);
       taken += piece.size();
     } else {
       break;
@@ -96,9 +100,7 @@ class FileLog final : public ContainerLog {
       joined = absl::StrCat(position.unfinished, absl::string_view(fresh.data(), fresh.size()));
       text = joined;
     }
-    records_.clear();
-    const std::size_t taken = CutRecords(records_, stream, text, end, now);
-    HUSK_RETURN_IF_ERROR(Write(records_));
+    HUSK_ASSIGN_OR_RETURN(const std::size_t taken, WriteRecords(RecordWriter(stream, now), text, end));
     position.stored += taken;
     position.unfinished = std::string(text.substr(taken));
     return absl::OkStatus();
@@ -130,17 +132,28 @@ class FileLog final : public ContainerLog {
     return absl::OkStatus();
   }
 
-  // All or nothing: what a failed write left is cut off again, so that records and offsets agree.
-  Status Write(std::string_view records) {
+  // All or nothing: what a failed write left is cut off again, so that records and offsets agree. The bytes of `text`
+  // that are in the log.
+  StatusOr<std::size_t> WriteRecords(const RecordWriter& writer, std::string_view text, bool end) {
     const std::uint64_t before = size_;
+    std::size_t taken = 0;
+    for (;;) {
+      records_.clear();
+      const std::size_t cut = CutRecords(records_, writer, text.substr(taken), end);
+      if (cut == 0) return taken;
+      if (const Status written = Write(records_); !written.ok()) {
+        if (ftruncate(file_.get(), static_cast<off_t>(before)) == 0) size_ = before;
+        return written;
+      }
+      taken += cut;
+    }
+  }
+
+  Status Write(std::string_view records) {
     while (!records.empty()) {
       const ssize_t count = write(file_.get(), records.data(), records.size());
       if (count < 0 && errno == EINTR) continue;
-      if (count < 0) {
-        const Status failure = ErrnoStatus(errno, "write the log");
-        if (ftruncate(file_.get(), static_cast<off_t>(before)) == 0) size_ = before;
-        return failure;
-      }
+      if (count < 0) return ErrnoStatus(errno, "write the log");
       size_ += static_cast<std::uint64_t>(count);
       records.remove_prefix(static_cast<std::size_t>(count));
     }

@@ -187,6 +187,29 @@ TEST_F(ContainerLogTest, AFullDiskLeavesNoHalfRecord) {
   EXPECT_EQ(Content(Read(), "stdout"), "fits\ndoes not fit\n");
 }
 
+TEST_F(ContainerLogTest, AChunkOfManyBatchesIsInTheLogOrNot) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  auto log = Open();
+  // Records of 41 bytes: more than three batches of a mebibyte, of which one or two fit.
+  const std::string lines(100'000, '\n');
+  struct sigaction ignore{};
+  struct sigaction old{};
+  ignore.sa_handler = SIG_IGN;
+  sigaction(SIGXFSZ, &ignore, &old);
+  rlimit small{.rlim_cur = rlim_t{2'500'000}, .rlim_max = before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
+  const Status full = log->Append(LogStream::kStdout, 0, lines, false, 1);
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  sigaction(SIGXFSZ, &old, nullptr);
+  EXPECT_FALSE(full.ok());
+  EXPECT_EQ(Read(), "");
+  EXPECT_EQ(log->next_offset(LogStream::kStdout), 0U);
+  ASSERT_TRUE(log->Append(LogStream::kStdout, 0, lines, false, 1).ok());
+  EXPECT_EQ(Content(Read(), "stdout"), lines);
+  EXPECT_EQ(log->checkpoint().size, 41 * lines.size());
+}
+
 TEST_F(ContainerLogTest, GoesOnAfterARestart) {
   LogCheckpoint checkpoint;
   {

@@ -6,7 +6,7 @@
 
 namespace husk::sandbox {
 
-void AppendRecord(std::string& out, LogStream stream, bool partial, std::string_view content, std::int64_t now) {
+RecordWriter::RecordWriter(LogStream stream, std::int64_t now) {
   constexpr std::int64_t kNanosecondsPerSecond = 1'000'000'000;
   const std::time_t seconds = now / kNanosecondsPerSecond;
   std::tm utc{};
@@ -14,11 +14,16 @@ void AppendRecord(std::string& out, LogStream stream, bool partial, std::string_
   // RFC3339Nano: "2026-01-02T03:04:05.000000006Z".
   std::array<char, 64> head{};
   const std::size_t date = std::strftime(head.data(), head.size(), "%Y-%m-%dT%H:%M:%S", &utc);
-  out.append(head.data(), date);
-  const int rest =
-      std::snprintf(head.data(), head.size(), ".%09dZ %s %c ", static_cast<int>(now % kNanosecondsPerSecond),
-                    stream == LogStream::kStdout ? "stdout" : "stderr", partial ? 'P' : 'F');
-  out.append(head.data(), static_cast<std::size_t>(rest));
+  full_.assign(head.data(), date);
+  const int rest = std::snprintf(head.data(), head.size(), ".%09dZ %s ", static_cast<int>(now % kNanosecondsPerSecond),
+                                 stream == LogStream::kStdout ? "stdout" : "stderr");
+  full_.append(head.data(), static_cast<std::size_t>(rest));
+  partial_ = full_ + "P ";
+  full_ += "F ";
+}
+
+void RecordWriter::Append(std::string& out, bool partial, std::string_view content) const {
+  out.append(partial ? partial_ : full_);
   out.append(content);
   out.push_back('\n');
 }

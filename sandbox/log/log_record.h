@@ -15,8 +15,17 @@ namespace husk::sandbox {
 // The longest content of a record: what the kubelet and its log readers are used to.
 inline constexpr std::size_t kMaximumRecordContent = 16384;
 
-// Appends "<now> stdout|stderr F|P <content>\n" to `out`. `content` has no newline.
-void AppendRecord(std::string& out, LogStream stream, bool partial, std::string_view content, std::int64_t now);
+// Makes records of one moment, whose beginnings are the same.
+class RecordWriter {
+ public:
+  RecordWriter(LogStream stream, std::int64_t now);
+  // Appends "<now> stdout|stderr F|P <content>\n" to `out`. `content` has no newline.
+  void Append(std::string& out, bool partial, std::string_view content) const;
+
+ private:
+  std::string full_;
+  std::string partial_;
+};
 
 struct ParsedRecord {
   LogStream stream = LogStream::kStdout;

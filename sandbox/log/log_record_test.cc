@@ -7,7 +7,7 @@ namespace {
 
 std::string Record(LogStream stream, bool partial, std::string_view content, std::int64_t now) {
   std::string out;
-  AppendRecord(out, stream, partial, content, now);
+  RecordWriter(stream, now).Append(out, partial, content);
   return out;
 }
 
