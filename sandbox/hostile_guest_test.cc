@@ -159,9 +159,10 @@ TEST_F(HostileGuestTest, AGT01_AFloodDelaysNoOtherPodsCalls) {
 
 TEST_F(HostileGuestTest, AGT02_ExitsOfOthersAndOfNobodyChangeNothing) {
   hostile_.hostile = false;
+  // Guests go on after the test's body: they own what they use.
   const std::string honest_container = RunContainer(RunPod("honest"), "app");
   hostile_.hostile = true;
-  hostile_.script.on_poll = [&](const v1::PollRequest& asked, v1::PollResponse& said) {
+  hostile_.script.on_poll = [honest_container](const v1::PollRequest& asked, v1::PollResponse& said) {
     Exit(said, honest_container, 1);
     Exit(said, "", 2);
     Exit(said, "../../etc", 3);
@@ -180,15 +181,15 @@ TEST_F(HostileGuestTest, AGT02_ExitsOfOthersAndOfNobodyChangeNothing) {
 }
 
 TEST_F(HostileGuestTest, AGT02_AnswersThatSayNothingAtOnceMakeNothingSpin) {
-  std::atomic<int> polls = 0;
-  hostile_.script.on_poll = [&](const v1::PollRequest&, v1::PollResponse&) { ++polls; };
+  const auto polls = std::make_shared<std::atomic<int>>(0);
+  hostile_.script.on_poll = [polls](const v1::PollRequest&, v1::PollResponse&) { ++*polls; };
   RunContainer(RunPod("liar"));
   const auto from = Context::Clock::now();
-  const int before = polls;
-  ASSERT_TRUE(Eventually([&] { return polls >= before + 5; }));
+  const int before = *polls;
+  ASSERT_TRUE(Eventually([&] { return *polls >= before + 5; }));
   std::this_thread::sleep_for(milliseconds(500));
   const auto passed = std::chrono::duration_cast<milliseconds>(Context::Clock::now() - from);
-  EXPECT_LE(polls - before, passed.count() / 100 + 3);
+  EXPECT_LE(*polls - before, passed.count() / 100 + 3);
 }
 
 TEST_F(HostileGuestTest, AGT02_AnExitThatNeverComesHoldsNoPod) {
