@@ -71,6 +71,7 @@ class Reader {
   Status Port(const YAML::Node& node, const std::string& path);
   Status Resources(const YAML::Node& node, const std::string& path, api::LinuxContainerResources* out);
   Status Security(const YAML::Node& node, const std::string& path, api::LinuxContainerSecurityContext* out);
+  Status Seccomp(const YAML::Node& node, const std::string& path, api::SecurityProfile* out);
 
   const std::string name_;
   Manifest* const out_;
@@ -286,8 +287,42 @@ Status Reader::PodSecurity(const YAML::Node& node) {
             (*sysctls)[name] = value;
             return absl::OkStatus();
           });
+        }},
+       {"seccompProfile",
+        [this, path, defaults](const YAML::Node& profile) {
+          return Seccomp(profile, path + ".seccompProfile", defaults->mutable_seccomp());
+        }},
+       {"supplementalGroupsPolicy",
+        [this, path, defaults](const YAML::Node& policy) -> Status {
+          api::SupplementalGroupsPolicy value = api::Merge;
+          if (!policy.IsScalar() || !api::SupplementalGroupsPolicy_Parse(policy.Scalar(), &value)) {
+            return ErrorAt(policy, path + ".supplementalGroupsPolicy: expected Merge or Strict");
+          }
+          defaults->set_supplemental_groups_policy(value);
+          return absl::OkStatus();
         }}},
-      {"seccompProfile", "appArmorProfile", "seLinuxOptions", "supplementalGroupsPolicy"});
+      {"appArmorProfile", "seLinuxOptions"});
+}
+
+// A Localhost profile is named below the kubelet's own directory for them, here as there.
+Status Reader::Seccomp(const YAML::Node& node, const std::string& path, api::SecurityProfile* out) {
+  constexpr const char* kRoot = "/var/lib/kubelet/seccomp/";
+  std::string type;
+  std::string file;
+  HUSK_RETURN_IF_ERROR(
+      Object(node, path,
+             {{"type", Text(path + ".type", [&](const std::string& text) { type = text; })},
+              {"localhostProfile", Text(path + ".localhostProfile", [&](const std::string& text) { file = text; })}}));
+  api::SecurityProfile::ProfileType value = api::SecurityProfile::RuntimeDefault;
+  if (!api::SecurityProfile::ProfileType_Parse(type, &value)) {
+    return ErrorAt(node, path + ".type: expected RuntimeDefault, Unconfined or Localhost");
+  }
+  if ((value == api::SecurityProfile::Localhost) == file.empty()) {
+    return ErrorAt(node, path + ".localhostProfile: is for the type Localhost, which needs it");
+  }
+  out->set_profile_type(value);
+  if (!file.empty()) out->set_localhost_ref(kRoot + file);
+  return absl::OkStatus();
 }
 
 Status Reader::Container(const YAML::Node& node, const std::string& path) {
@@ -438,8 +473,12 @@ Status Reader::Security(const YAML::Node& node, const std::string& path, api::Li
                                          [=](const std::string& name) { wanted->add_add_capabilities(name); })},
                          {"drop", Strings(path + ".capabilities.drop",
                                           [=](const std::string& name) { wanted->add_drop_capabilities(name); })}});
+        }},
+       {"seccompProfile",
+        [this, path, out](const YAML::Node& profile) {
+          return Seccomp(profile, path + ".seccompProfile", out->mutable_seccomp());
         }}},
-      {"seccompProfile", "appArmorProfile", "seLinuxOptions", "procMount"});
+      {"appArmorProfile", "seLinuxOptions", "procMount"});
 }
 
 // The pod's resources are its containers' together, as the kubelet computes them; the VM is sized by them. A container

@@ -91,6 +91,29 @@ TEST(Manifest, BecomesWhatAKubeletWouldSend) {
   EXPECT_EQ(side.resources().cpu_quota(), 150'000);
 }
 
+TEST(Manifest, SeccompProfilesAndGroupsPolicies) {
+  const auto parse = [](const std::string& pod, const std::string& container) {
+    return Parse("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  securityContext: " + pod +
+                 "\n  containers: [{name: b, image: c, securityContext: " + container + "}]\n");
+  };
+  auto manifest = parse("{seccompProfile: {type: RuntimeDefault}, supplementalGroupsPolicy: Strict}", "{}");
+  ASSERT_TRUE(manifest.ok()) << manifest.status();
+  const auto* security = &manifest->containers[0].config.linux().security_context();
+  EXPECT_TRUE(security->has_seccomp());
+  EXPECT_EQ(security->seccomp().profile_type(), api::SecurityProfile::RuntimeDefault);
+  EXPECT_EQ(security->supplemental_groups_policy(), api::Strict);
+  manifest = parse("{seccompProfile: {type: RuntimeDefault}}",
+                   "{seccompProfile: {type: Localhost, localhostProfile: a/b.json}}");
+  ASSERT_TRUE(manifest.ok()) << manifest.status();
+  security = &manifest->containers[0].config.linux().security_context();
+  EXPECT_EQ(security->seccomp().profile_type(), api::SecurityProfile::Localhost);
+  EXPECT_EQ(security->seccomp().localhost_ref(), "/var/lib/kubelet/seccomp/a/b.json");
+  EXPECT_FALSE(parse("{}", "{seccompProfile: {type: Localhost}}").ok());
+  EXPECT_FALSE(parse("{}", "{seccompProfile: {type: Unconfined, localhostProfile: x}}").ok());
+  EXPECT_FALSE(parse("{}", "{seccompProfile: {type: Default}}").ok());
+  EXPECT_FALSE(parse("{supplementalGroupsPolicy: Both}", "{}").ok());
+}
+
 TEST(Manifest, UnknownFieldsAreNamed) {
   const StatusOr<Manifest> manifest = Parse(
       "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  nodeName: n\n  containers: [{name: b, image: c}]\n");
