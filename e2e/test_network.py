@@ -249,6 +249,7 @@ def node_address():
 def test_host_ports_lead_to_the_pod(served):
     assert fetch("127.0.0.1", served.tcp) == "of the pod\n"
     assert fetch(node_address(), served.tcp) == "of the pod\n"
+    assert fetch("[fd00:214:24::1]", served.tcp) == "of the pod\n", "an address of the node of the other family"
     assert echoed(node_address(), served.udp)
     assert fetch("127.0.0.1", served.local) == "of the pod\n"
     with pytest.raises(OSError):
@@ -517,6 +518,13 @@ def test_net_02_a_del_that_fails_is_owed(huskd, configure, plugins, clean, progr
     eventually(lambda: not [pid for pid in host.process_ids() if str(plugins) in host.command_line(pid)],
                "the plugin that hangs to be ended")
     hanging.unlink()
+    # NOT_FOUND would tell the kubelet that there is no such pod any more.
+    taken_away = (plugins / "clinging").rename(plugins / "away")
+    with pytest.raises(grpc.RpcError) as failed:
+        pod.stop()
+    assert failed.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    assert "CNI plugin clinging is not in" in failed.value.details()
+    taken_away.rename(plugins / "clinging")
     broken.unlink()
     pod.stop()
     pod.stop()

@@ -50,6 +50,9 @@ void Run(const std::string& text) {
   for (const std::string& server : result->dns_servers) {
     fuzz::Require(IsAddress(server.substr(0, server.find('%'))) && IsPrinted(server), "a DNS server is an address");
   }
+  for (const auto* words : {&result->dns_searches, &result->dns_options}) {
+    for (const std::string& word : *words) fuzz::Require(!word.empty() && IsPrinted(word), "a word of resolv.conf");
+  }
   fuzz::Require(ParseJsonObject(result->cni_result_json, 80).ok(), "the result is kept as JSON");
 }
 

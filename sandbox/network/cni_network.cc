@@ -46,6 +46,12 @@ void WarnOfUnheard(const CniAttachment& attachment) {
   }
 }
 
+// A plugin or a file that is not there must not look as if the pod were not: the kubelet takes NOT_FOUND at
+// StopPodSandbox for success, and would never ask again.
+Status NotOfThePod(const Status& status) {
+  return absl::IsNotFound(status) ? absl::FailedPreconditionError(status.message()) : status;
+}
+
 class CniNetwork : public Network {
  public:
   explicit CniNetwork(const CniOptions& options)
@@ -79,13 +85,15 @@ class CniNetwork : public Network {
     HUSK_RETURN_IF_ERROR(CheckPodId(request.pod_id));
     // An earlier try that nobody undid: CNI allows no second ADD before a DEL.
     HUSK_RETURN_IF_ERROR(Detach(context, request));
-    HUSK_ASSIGN_OR_RETURN(auto network, Configuration(context));
+    auto network = Configuration(context);
+    if (!network.ok()) return NotOfThePod(network.status());
     HUSK_ASSIGN_OR_RETURN(auto attachment,
-                          NewAttachment(request, namespaces_.PathOf(request.pod_id), std::move(network)));
+                          NewAttachment(request, namespaces_.PathOf(request.pod_id), *std::move(network)));
     WarnOfUnheard(attachment);
     HUSK_RETURN_IF_ERROR_DOING(cache_.Save(attachment), "note what CNI ADD will need undone");
     auto result = Add(context, attachment);
     if (result.ok()) return result;
+    result = NotOfThePod(result.status());
     const Status undone = Delete(context.Detached(kUndoLimit), attachment);
     if (undone.ok()) return result;
     return Annotate(result.status(), absl::StrCat("(and undoing it failed: ", undone.message(), ")"));
@@ -106,8 +114,9 @@ class CniNetwork : public Network {
     if (absl::IsNotFound(attachment.status())) return absl::OkStatus();
     if (absl::IsDataLoss(attachment.status())) {
       // The next best knowledge: what ADD would be told now.
-      HUSK_ASSIGN_OR_RETURN(auto network, Configuration(context));
-      attachment = NewAttachment(request, namespaces_.PathOf(request.pod_id), std::move(network));
+      auto network = Configuration(context);
+      if (!network.ok()) return NotOfThePod(network.status());
+      attachment = NewAttachment(request, namespaces_.PathOf(request.pod_id), *std::move(network));
     }
     HUSK_RETURN_IF_ERROR(attachment.status());
     return Delete(context, *attachment);
@@ -163,7 +172,7 @@ class CniNetwork : public Network {
   }
 
   Status Delete(const Context& context, const CniAttachment& attachment) {
-    HUSK_RETURN_IF_ERROR(DeleteNetwork(context, options_.plugin_directories, attachment));
+    HUSK_RETURN_IF_ERROR(NotOfThePod(DeleteNetwork(context, options_.plugin_directories, attachment)));
     return cache_.Remove(attachment.container_id);
   }
 

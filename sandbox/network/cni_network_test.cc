@@ -230,6 +230,22 @@ TEST_F(FakePlugins, ADelThatFailsIsRememberedAndTheOthersStillRun) {
   EXPECT_FALSE(Remembered());
 }
 
+// The kubelet takes NOT_FOUND at StopPodSandbox for success.
+TEST_F(FakePlugins, APluginThatWasTakenAwayIsNoPodThatIsNotThere) {
+  Plugin("first", kWorks);
+  Configure(R"({"type": "first"})");
+  ASSERT_TRUE(Attach().ok());
+  fs::remove(root_ + "/bin/first");
+  const Status status = network_->Detach(Soon(), request_);
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_THAT(status.message(), HasSubstr("CNI plugin first is not in"));
+  EXPECT_TRUE(Remembered());
+  std::ofstream(root_ + "/cache/attachments/pod1.json") << "torn";
+  fs::remove(root_ + "/net.d/10.conflist");
+  EXPECT_TRUE(absl::IsFailedPrecondition(network_->Detach(Soon(), request_))) << "no configuration to guess from";
+  EXPECT_TRUE(Remembered());
+}
+
 TEST_F(FakePlugins, WhatAnEarlierProcessLeftIsUndoneBeforeANewAdd) {
   Plugin("first", kWorks, R"(nsenter --net="$CNI_NETNS" ip link del "$CNI_IFNAME")");
   Configure(R"({"type": "first"})");
