@@ -3,11 +3,13 @@
 #define HUSK_SANDBOX_CONTAINER_OPERATIONS_H_
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "agent/common/context.h"
 #include "agent/common/status.h"
+#include "sandbox/client_streams.h"
 #include "sandbox/environment.h"
 #include "sandbox/pod.h"
 #include "sandbox/types.h"
@@ -28,11 +30,15 @@ Status RemoveContainerFromPod(Environment& environment, const Context& context, 
 Status UpdateContainerInPod(Environment& environment, const Context& context, Pod& pod, const std::string& id,
                             const LinuxResources& change);
 
-// These two need no turn: they may take long, and other operations on the pod go on.
+// These four need no turn: they may take long, and other operations on the pod go on.
 
 Status StopContainerInPod(const Context& context, Pod& pod, const std::string& id, std::chrono::nanoseconds grace);
 StatusOr<ExecResult> ExecInContainer(const Context& context, Pod& pod, const std::string& id,
                                      const std::vector<std::string>& command, std::chrono::nanoseconds timeout);
+StatusOr<std::int32_t> ExecWithClient(const Context& context, Pod& pod, const std::string& id,
+                                      const ExecOptions& options, ClientStreams& streams);
+Status AttachClient(const Context& context, Pod& pod, const std::string& id, const AttachOptions& options,
+                    ClientStreams& streams);
 
 // A log for the container: its file, or none if the configuration asks for none.
 StatusOr<std::shared_ptr<ContainerOutput>> OpenOutput(const PodConfig& pod, const std::string& id,

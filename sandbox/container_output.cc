@@ -1,6 +1,7 @@
 #include "sandbox/container_output.h"
 
 #include <chrono>
+#include <string_view>
 #include <utility>
 
 #include "sandbox/id.h"
@@ -46,6 +47,14 @@ bool ContainerOutput::Take(const agent::v1::StreamChunk& chunk) {
 bool ContainerOutput::Append(Stream& stream, std::uint64_t offset, const std::string& data, bool end) {
   const std::uint64_t before = log_->next_offset(stream.stream);
   const Status status = log_->Append(stream.stream, offset, data, end, NowNanoseconds());
+  // What the log has taken, though it may not be stored yet.
+  const std::uint64_t after = log_->next_offset(stream.stream);
+  if (after > before && before >= offset && after - offset <= data.size()) {
+    const OutputKind kind =
+        stream.stream == LogStream::kStdout ? OutputKind::kStandardOutput : OutputKind::kStandardError;
+    const std::string_view fresh = std::string_view(data).substr(before - offset, after - before);
+    for (const auto& tap : taps_) tap->Put(kind, fresh);
+  }
   if (!status.ok()) {
     stream.retry_at = Context::Clock::now() + kRetryPause;
     if (!failing_) spdlog::error("container={} its log: {}; trying again", container_id_, Words(status));
@@ -55,7 +64,8 @@ bool ContainerOutput::Append(Stream& stream, std::uint64_t offset, const std::st
   failing_ = false;
   // An end may only be believed where nothing is missing before it; Append has refused a gap.
   stream.ended = end;
-  return end || log_->next_offset(stream.stream) != before;
+  EndTapsIfOver();
+  return end || after != before;
 }
 
 bool ContainerOutput::ended() {
@@ -69,6 +79,23 @@ void ContainerOutput::Finish() {
     if (!stream.ended) Append(stream, log_->next_offset(stream.stream), "", true);
     stream.ended = true;
   }
+  EndTapsIfOver();
+}
+
+void ContainerOutput::EndTapsIfOver() {
+  if (!streams_[0].ended || !streams_[1].ended) return;
+  for (const auto& tap : taps_) tap->Close();
+}
+
+void ContainerOutput::AddTap(std::shared_ptr<OutputTap> tap) {
+  const MutexLock lock(mutex_);
+  taps_.push_back(std::move(tap));
+  EndTapsIfOver();
+}
+
+void ContainerOutput::RemoveTap(const std::shared_ptr<OutputTap>& tap) {
+  const MutexLock lock(mutex_);
+  std::erase(taps_, tap);
 }
 
 Status ContainerOutput::Reopen() {

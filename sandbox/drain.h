@@ -35,6 +35,11 @@ class Drain {
   }
   // A poll brought none, or failed.
   void Idle() { asked_ = idle_ = true; }
+  // The process's output could not be taken for so long, because who gets it was slow.
+  void Paused(Context::Clock::duration time) {
+    deadline_ += time;
+    limit_ += time;
+  }
   // There is nothing to wait for.
   void Abandon() {
     Idle();

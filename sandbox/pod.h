@@ -43,6 +43,8 @@ struct Container {
   std::shared_ptr<images::ImageLease> lease;  // null if the image was lost
   std::vector<ContainerDisk> disks;
   std::shared_ptr<ContainerOutput> output;  // null if it had exited when this process adopted it
+  // Who writes to its standard input: one at a time.
+  std::shared_ptr<TurnLock> input_turns = std::make_shared<TurnLock>();
 };
 
 // What a pod in memory holds of its running VM.

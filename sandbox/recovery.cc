@@ -98,7 +98,11 @@ class Adoption {
       if (list.ok()) {
         processes_.emplace();
         for (auto& process : *list->mutable_processes()) {
-          if (process.exec_id().empty()) (*processes_)[process.container_id()] = process;
+          if (process.exec_id().empty()) {
+            (*processes_)[process.container_id()] = process;
+          } else {
+            RemoveExec(limited, *client, process);
+          }
         }
       }
     }
@@ -106,6 +110,15 @@ class Adoption {
       spdlog::error("pod={} its VM lives, but its agent does not answer: {}", pod_.id(), Words(answered));
     }
     return true;
+  }
+
+  // Who ran a command was a client of the last huskd, and is gone with it.
+  void RemoveExec(const Context& context, agent::AgentClient& client, const agent::v1::ProcessStatus& process) const {
+    agent::v1::RemoveExecRequest request;
+    request.set_container_id(process.container_id());
+    request.set_exec_id(process.exec_id());
+    const Status removed = client.RemoveExec(context, request);
+    if (!removed.ok()) spdlog::warn("pod={} end a command of the last run: {}", pod_.id(), Words(removed));
   }
 
   void Adopt(const ContainerRecord& record) {

@@ -13,6 +13,7 @@
 #include "agent/common/status.h"
 #include "hypervisor/hypervisor.h"
 #include "images/image_service.h"
+#include "sandbox/client_streams.h"
 #include "sandbox/host/cgroup.h"
 #include "sandbox/network/network.h"
 #include "sandbox/types.h"
@@ -57,6 +58,15 @@ class Runtime {
   // timeout zero: none. DEADLINE_EXCEEDED after it, the process killed. Each stream is cut at 16 MB.
   virtual StatusOr<ExecResult> ExecSync(const Context& context, const std::string& id,
                                         const std::vector<std::string>& command, std::chrono::nanoseconds timeout) = 0;
+  // Runs a command with a client at its streams, and returns its exit code. When the context ends before it the process
+  // is killed: have it end when the client goes. NOT_FOUND also if the program is not in the container.
+  virtual StatusOr<std::int32_t> Exec(const Context& context, const std::string& id, const ExecOptions& options,
+                                      ClientStreams& streams) = 0;
+  // A client at the streams of the container's first process, from now until its output ends. The container does not
+  // wait for it: RESOURCE_EXHAUSTED if it falls too far behind. Its input ends the container's only if that has
+  // stdin_once, and then however it goes. FAILED_PRECONDITION unless the container runs, or if it has no input.
+  virtual Status Attach(const Context& context, const std::string& id, const AttachOptions& options,
+                        ClientStreams& streams) = 0;
   // FAILED_PRECONDITION unless the container runs.
   virtual Status ReopenContainerLog(const Context& context, const std::string& id) = 0;
 

@@ -346,6 +346,26 @@ StatusOr<ExecResult> RuntimeImpl::ExecSync(const Context& context, const std::st
   return result;
 }
 
+StatusOr<std::int32_t> RuntimeImpl::Exec(const Context& context, const std::string& id, const ExecOptions& options,
+                                         ClientStreams& streams) {
+  const Call call(*this, context);
+  HUSK_RETURN_IF_ERROR(call.status());
+  HUSK_ASSIGN_OR_RETURN(const Located located, FindContainer(id));
+  Pod& pod = *located.pod;
+  auto result = ExecWithClient(pod.Interruptible(call.context()), pod, located.container_id, options, streams);
+  if (!result.ok()) return pod.Explain(result.status());
+  return result;
+}
+
+Status RuntimeImpl::Attach(const Context& context, const std::string& id, const AttachOptions& options,
+                           ClientStreams& streams) {
+  const Call call(*this, context);
+  HUSK_RETURN_IF_ERROR(call.status());
+  HUSK_ASSIGN_OR_RETURN(const Located located, FindContainer(id));
+  Pod& pod = *located.pod;
+  return pod.Explain(AttachClient(pod.Interruptible(call.context()), pod, located.container_id, options, streams));
+}
+
 Status RuntimeImpl::ReopenContainerLog(const Context& context, const std::string& id) {
   const Call call(*this, context);
   HUSK_RETURN_IF_ERROR(call.status());

@@ -44,6 +44,10 @@ class RuntimeImpl final : public Runtime {
   std::vector<ContainerStatus> ListContainers(const ContainerFilter& filter) override;
   StatusOr<ExecResult> ExecSync(const Context& context, const std::string& id, const std::vector<std::string>& command,
                                 std::chrono::nanoseconds timeout) override;
+  StatusOr<std::int32_t> Exec(const Context& context, const std::string& id, const ExecOptions& options,
+                              ClientStreams& streams) override;
+  Status Attach(const Context& context, const std::string& id, const AttachOptions& options,
+                ClientStreams& streams) override;
   Status ReopenContainerLog(const Context& context, const std::string& id) override;
   void Detach() override;
 

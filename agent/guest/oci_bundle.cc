@@ -180,6 +180,20 @@ StatusOr<std::string> CompleteConfig(std::string_view oci_config_json, const Bun
   return Dump(config);
 }
 
+namespace {
+
+// Full-screen programs ask TERM what the terminal can do; a container without one has none.
+void NameTerminal(Json* process) {
+  Json& environment = (*process)["env"];
+  if (!environment.is_array()) environment = Json::array();
+  for (const Json& variable : environment) {
+    if (variable.is_string() && variable.get_ref<const std::string&>().starts_with("TERM=")) return;
+  }
+  environment.push_back("TERM=xterm");
+}
+
+}  // namespace
+
 StatusOr<std::string> ExecProcess(std::string_view complete_config_json, const std::vector<std::string>& arguments,
                                   bool terminal) {
   HUSK_ASSIGN_OR_RETURN(Json config, Parse(complete_config_json));
@@ -199,6 +213,7 @@ StatusOr<std::string> ExecProcess(std::string_view complete_config_json, const s
   (*process)["args"] = std::move(list);
   (*process)["terminal"] = terminal;
   process->erase("consoleSize");
+  if (terminal) NameTerminal(process);
   return Dump(*process);
 }
 

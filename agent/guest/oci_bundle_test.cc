@@ -110,6 +110,16 @@ TEST(OciBundleTest, ExecTakesTheContainersProcess) {
   EXPECT_FALSE(ExecProcess(*config, {std::string("a\0b", 3)}, false).ok());
 }
 
+TEST(OciBundleTest, AnExecWithATerminalKnowsItsKind) {
+  const auto environment = [](const char* process, bool terminal) {
+    const auto config = CompleteConfig(process, Facts());
+    return Json::parse(ExecProcess(config.value(), {"vi"}, terminal).value()).value("env", Json::array()).dump();
+  };
+  EXPECT_EQ(environment(R"({"process":{"env":["A=1","TERM=vt100"]}})", true).find("xterm"), std::string::npos);
+  EXPECT_NE(environment(R"({"process":{"env":["A=1"]}})", true).find("\"TERM=xterm\""), std::string::npos);
+  EXPECT_EQ(environment(R"({"process":{"env":["A=1"]}})", false).find("xterm"), std::string::npos);
+}
+
 TEST(OciBundleTest, DevicesGetANodeAndARuleBehindTheOnesThatAreThere) {
   BundleFacts facts = Facts();
   facts.devices = {{.path = "/dev/xvda", .block = true, .major = 8, .minor = 32, .access = "r", .mode = 0640, .gid = 6},

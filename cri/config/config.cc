@@ -169,6 +169,9 @@ Status CheckConfig(const Config& config) {
   if (std::uint64_t{vm.first_user} + vm.user_count > 0x7fffffffU) {
     return absl::InvalidArgumentError("vm.first_user and vm.user_count reach beyond the last user id");
   }
+  if (config.streaming.certificate.empty() != config.streaming.key.empty()) {
+    return absl::InvalidArgumentError("streaming.certificate and streaming.key must be given together, or neither");
+  }
   if (config.root == config.state) {
     return absl::InvalidArgumentError("root and state must be different directories: state is lost at a reboot");
   }

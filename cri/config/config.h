@@ -46,6 +46,12 @@ struct Config {
     bool filter_sources = true;
   } network;
 
+  struct Streaming {
+    std::string address = "127.0.0.1:0";
+    std::string certificate;
+    std::string key;
+  } streaming;
+
   std::uint32_t parallel_layers = 3;
   std::vector<std::string> pinned_images;
   std::string registry_hosts = "/etc/husk/certs.d";

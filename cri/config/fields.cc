@@ -1,5 +1,7 @@
 #include "cri/config/fields.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -9,6 +11,7 @@
 #include <limits>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
@@ -190,6 +193,20 @@ Status CheckSubnet(const std::string& subnet) {
       absl::StrCat("expected an IPv4 subnet of 8 to 30 bits such as 10.88.0.0/16, not \"", subnet, "\""));
 }
 
+Status CheckStreamingAddress(const std::string& address) {
+  const std::size_t colon = address.rfind(':');
+  std::string host = address.substr(0, colon);
+  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+  if (bracketed) host = host.substr(1, host.size() - 2);
+  std::array<unsigned char, sizeof(in6_addr)> binary{};
+  std::uint32_t port = 0;
+  if (colon != std::string::npos && inet_pton(bracketed ? AF_INET6 : AF_INET, host.c_str(), binary.data()) == 1 &&
+      absl::SimpleAtoi(address.substr(colon + 1), &port) && port <= 65535) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat("expected IP:PORT or [IP]:PORT, not \"", address, "\""));
+}
+
 Status CheckListen(const std::string& listen) {
   return SocketPath(listen).status();
 }
@@ -231,6 +248,9 @@ std::vector<ConfigField> MakeFields() {
   const auto network_text = [](std::string Config::Network::* member) {
     return [member](Config& config) -> std::string& { return config.network.*member; };
   };
+  const auto streaming_text = [](std::string Config::Streaming::* member) {
+    return [member](Config& config) -> std::string& { return config.streaming.*member; };
+  };
   constexpr std::uint64_t kMebibyte = std::uint64_t{1} << 20;
   constexpr std::uint32_t kMostVcpus = 1024;
   constexpr std::uint32_t kLastUser = std::numeric_limits<std::int32_t>::max();
@@ -265,6 +285,9 @@ std::vector<ConfigField> MakeFields() {
       TextField("network.default_subnet", network_text(&Config::Network::default_subnet), CheckSubnet),
       ChoiceField<bool>("network.filter_sources", {{"true", true}, {"false", false}},
                         [](Config& config) -> bool& { return config.network.filter_sources; }),
+      TextField("streaming.address", streaming_text(&Config::Streaming::address), CheckStreamingAddress),
+      OptionalPathField("streaming.certificate", streaming_text(&Config::Streaming::certificate)),
+      OptionalPathField("streaming.key", streaming_text(&Config::Streaming::key)),
       NumberField("images.parallel_layers", 1, 64,
                   [](Config& config) -> std::uint32_t& { return config.parallel_layers; }),
       ListField("images.pinned", "image references; one may end with * for all that begin so", true, CheckPinned,

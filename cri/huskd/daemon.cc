@@ -23,6 +23,8 @@
 #include "cri/lanes.h"
 #include "cri/service/handlers.h"
 #include "cri/service/server.h"
+#include "cri/service/streams.h"
+#include "cri/streaming/server.h"
 #include "hypervisor/qemu/qemu_hypervisor.h"
 #include "images/image_service.h"
 #include "sandbox/event_hub.h"
@@ -106,6 +108,7 @@ class Daemon {
 
   void Stop() {
     if (server_) server_->Shutdown(kShutdownGrace);
+    if (streaming_) streaming_->Stop();
     if (lanes_) lanes_->Drain();
     if (runtime_) runtime_->Detach();
     spdlog::info("stopped; the pods go on running");
@@ -197,10 +200,12 @@ class Daemon {
 
   Status Serve() {
     lanes_ = std::make_unique<Lanes>(config_.lanes);
+    HUSK_RETURN_IF_ERROR(StartStreaming());
     handlers_ = std::make_unique<Handlers>(HandlerParts{.runtime = runtime_.get(),
                                                         .network = network_.get(),
                                                         .images = images_.get(),
                                                         .lanes = lanes_.get(),
+                                                        .streaming = streaming_.get(),
                                                         .cgroup_driver = config_.cgroup_driver,
                                                         .runtime_ready = [this] { return CheckVmFiles(config_); },
                                                         .information = [this] { return information_; }});
@@ -208,6 +213,21 @@ class Daemon {
     HUSK_ASSIGN_OR_RETURN(server_, Server::Start(socket, handlers_.get(), lanes_.get(), &events_));
     spdlog::info("huskd version={} serves listen={} root={} state={}", HUSK_VERSION, config_.listen, config_.root,
                  config_.state);
+    return absl::OkStatus();
+  }
+
+  Status StartStreaming() {
+    StreamingOptions options;
+    options.address = config_.streaming.address;
+    options.certificate_file = config_.streaming.certificate;
+    options.key_file = config_.streaming.key;
+    auto server = StreamingServer::Start(options, OperationOf(runtime_.get()));
+    // Its errors begin with the name of the setting.
+    if (!server.ok()) {
+      return Status(server.status().code(), absl::StrCat("streaming.", server.status().message()));
+    }
+    streaming_ = *std::move(server);
+    spdlog::info("streaming address={} tls={}", streaming_->address(), !options.certificate_file.empty());
     return absl::OkStatus();
   }
 
@@ -221,6 +241,7 @@ class Daemon {
   std::unique_ptr<images::ImageService> images_;
   std::unique_ptr<sandbox::Network> network_;
   std::unique_ptr<sandbox::Runtime> runtime_;
+  std::unique_ptr<StreamingServer> streaming_;
   std::unique_ptr<Lanes> lanes_;
   std::unique_ptr<Handlers> handlers_;
   std::unique_ptr<Server> server_;

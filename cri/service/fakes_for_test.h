@@ -76,7 +76,14 @@ class FakeRuntime : public sandbox::Runtime {
     containers_[container.id] = container;
     return container.id;
   }
-  Status StartContainer(const Context& /*context*/, const std::string& id) override { return Record("start " + id); }
+  Status StartContainer(const Context& /*context*/, const std::string& id) override {
+    {
+      const MutexLock lock(mutex_);
+      const auto container = containers_.find(id);
+      if (container != containers_.end()) container->second.state = sandbox::ContainerState::kRunning;
+    }
+    return Record("start " + id);
+  }
   Status StopContainer(const Context& /*context*/, const std::string& id, std::chrono::nanoseconds grace) override {
     return Record("stop " + id + " " + std::to_string(grace.count()));
   }
@@ -101,6 +108,16 @@ class FakeRuntime : public sandbox::Runtime {
                                          const std::vector<std::string>& /*command*/,
                                          std::chrono::nanoseconds timeout) override {
     return on_exec(timeout);
+  }
+  StatusOr<std::int32_t> Exec(const Context& context, const std::string& /*id*/,
+                              const sandbox::ExecOptions& /*options*/, sandbox::ClientStreams& streams) override {
+    HUSK_RETURN_IF_ERROR(streams.Write(context, sandbox::OutputKind::kStandardOutput, "out"));
+    return 42;
+  }
+  Status Attach(const Context& context, const std::string& id, const sandbox::AttachOptions& options,
+                sandbox::ClientStreams& streams) override {
+    if (options.standard_error) return absl::UnavailableError("it is gone");
+    return streams.Write(context, sandbox::OutputKind::kStandardOutput, "output of " + id);
   }
   Status ReopenContainerLog(const Context& /*context*/, const std::string& id) override {
     return Record("reopen " + id);

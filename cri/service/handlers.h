@@ -12,6 +12,7 @@
 #include "cri/lanes.h"
 #include "cri/proto/api.pb.h"
 #include "cri/service/pull_tracker.h"
+#include "cri/streaming/server.h"
 #include "images/image_service.h"
 #include "sandbox/network/network.h"
 #include "sandbox/runtime.h"
@@ -24,6 +25,7 @@ struct HandlerParts {
   sandbox::Network* network = nullptr;
   images::ImageService* images = nullptr;
   const Lanes* lanes = nullptr;
+  StreamingServer* streaming = nullptr;
   CgroupDriver cgroup_driver = CgroupDriver::kCgroupfs;
   // Whether a pod could be started now, for RuntimeReady; cheap.
   std::function<Status()> runtime_ready;
@@ -75,6 +77,10 @@ class Handlers {
                         ::runtime::v1::ListContainersResponse* response);
   Status ExecSync(const Context& context, const ::runtime::v1::ExecSyncRequest& request,
                   ::runtime::v1::ExecSyncResponse* response);
+  // The URL at which the client finds the command's streams; nothing runs until it comes.
+  Status Exec(const Context& context, const ::runtime::v1::ExecRequest& request, ::runtime::v1::ExecResponse* response);
+  Status Attach(const Context& context, const ::runtime::v1::AttachRequest& request,
+                ::runtime::v1::AttachResponse* response);
   Status ReopenContainerLog(const Context& context, const ::runtime::v1::ReopenContainerLogRequest& request,
                             ::runtime::v1::ReopenContainerLogResponse* response);
 

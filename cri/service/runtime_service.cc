@@ -12,7 +12,7 @@ namespace api = ::runtime::v1;
 namespace {
 
 // Why a call is refused; the kubelet and people read it.
-constexpr char kStreaming[] = ": not in this version of Husk: it has no streaming server yet; use ExecSync";
+constexpr char kStreaming[] = ": not in this version of Husk: no port of a pod is forwarded yet";
 constexpr char kStats[] = ": not in this version of Husk: it measures no pods yet";
 constexpr char kCheckpoint[] =
     ": a container is a part of its pod's virtual machine, and Husk does not checkpoint it alone";
@@ -106,13 +106,13 @@ class RuntimeService final : public api::RuntimeService::CallbackService {
     return Post(LaneClass::kVm, "ReopenContainerLog", &Handlers::ReopenContainerLog, context, request, response);
   }
 
-  grpc::ServerUnaryReactor* Exec(grpc::CallbackServerContext* context, const api::ExecRequest* /*request*/,
-                                 api::ExecResponse* /*response*/) override {
-    return Refuse(context, "Exec" + std::string(kStreaming));
+  grpc::ServerUnaryReactor* Exec(grpc::CallbackServerContext* context, const api::ExecRequest* request,
+                                 api::ExecResponse* response) override {
+    return Post(LaneClass::kReadOnly, "Exec", &Handlers::Exec, context, request, response);
   }
-  grpc::ServerUnaryReactor* Attach(grpc::CallbackServerContext* context, const api::AttachRequest* /*request*/,
-                                   api::AttachResponse* /*response*/) override {
-    return Refuse(context, "Attach" + std::string(kStreaming));
+  grpc::ServerUnaryReactor* Attach(grpc::CallbackServerContext* context, const api::AttachRequest* request,
+                                   api::AttachResponse* response) override {
+    return Post(LaneClass::kReadOnly, "Attach", &Handlers::Attach, context, request, response);
   }
   grpc::ServerUnaryReactor* PortForward(grpc::CallbackServerContext* context,
                                         const api::PortForwardRequest* /*request*/,

@@ -20,6 +20,7 @@
 #include "cri/service/fakes_for_test.h"
 #include "cri/service/grpc_status.h"
 #include "cri/service/server.h"
+#include "cri/service/streams.h"
 #include "sandbox/event_hub.h"
 
 namespace husk::cri {
@@ -42,12 +43,16 @@ class Service : public testing::Test {
   }
 
   void Start(const LaneLimitsByClass& limits = Config().lanes) {
+    auto streaming = StreamingServer::Start({}, OperationOf(&runtime_));
+    ASSERT_TRUE(streaming.ok()) << streaming.status();
+    streaming_ = *std::move(streaming);
     lanes_ = std::make_unique<Lanes>(limits);
     handlers_ = std::make_unique<Handlers>(HandlerParts{
         .runtime = &runtime_,
         .network = &network_,
         .images = &images_,
         .lanes = lanes_.get(),
+        .streaming = streaming_.get(),
         .cgroup_driver = CgroupDriver::kCgroupfs,
         .runtime_ready = [this] { return ready_; },
         .information = [] { return std::map<std::string, std::string>{{"husk", R"({"accelerator":"tcg"})"}}; }});
@@ -96,12 +101,96 @@ class Service : public testing::Test {
   FakeNetwork network_;
   FakeImages images_;
   Status ready_ = absl::OkStatus();
+  std::unique_ptr<StreamingServer> streaming_;
   std::unique_ptr<Lanes> lanes_;
   std::unique_ptr<Handlers> handlers_;
   std::unique_ptr<Server> server_;
   std::unique_ptr<api::RuntimeService::Stub> runtime_stub_;
   std::unique_ptr<api::ImageService::Stub> image_stub_;
 };
+
+// ---- streams --------------------------------------------------------------------------------------------------------
+
+TEST_F(Service, ExecAnswersWithAUrlForARunningContainer) {
+  Start();
+  sandbox::ContainerConfig config;
+  config.metadata.name = "app";
+  const std::string id = runtime_.CreateContainer(Context::Background(), "pod", config).value();
+  api::ExecRequest request;
+  request.set_container_id(id);
+  request.add_cmd("cat");
+  request.set_stdout(true);
+  api::ExecResponse response;
+  EXPECT_EQ(Call(&Runtime::Exec, request, &response).error_code(), StatusCode::FAILED_PRECONDITION);
+  ASSERT_TRUE(runtime_.StartContainer(Context::Background(), id).ok());
+  const grpc::Status status = Call(&Runtime::Exec, request, &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_THAT(response.url(), testing::MatchesRegex("http://127.0.0.1:[0-9]+/exec/[-_A-Za-z0-9]+"));
+  request.set_container_id("unknown");
+  EXPECT_EQ(Call(&Runtime::Exec, request, &response).error_code(), StatusCode::NOT_FOUND);
+}
+
+TEST_F(Service, ExecNamesTheFieldThatIsWrong) {
+  Start();
+  api::ExecRequest request;
+  api::ExecResponse response;
+  const auto expect = [&](const char* words) {
+    const grpc::Status status = Call(&Runtime::Exec, request, &response);
+    EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT);
+    EXPECT_THAT(status.error_message(), HasSubstr(words));
+  };
+  expect("stdin, stdout, stderr: at least one");
+  request.set_stderr(true);
+  request.set_tty(true);
+  expect("stderr: a terminal has one output");
+  request.set_tty(false);
+  expect("cmd: is empty");
+  request.add_cmd("cat");
+  expect("container_id: missing");
+}
+
+TEST_F(Service, AttachFitsTheContainer) {
+  Start();
+  sandbox::ContainerConfig config;
+  config.metadata.name = "app";
+  const std::string id = runtime_.CreateContainer(Context::Background(), "pod", config).value();
+  api::AttachRequest request;
+  request.set_container_id(id);
+  request.set_stdout(true);
+  api::AttachResponse response;
+  EXPECT_EQ(Call(&Runtime::Attach, request, &response).error_code(), StatusCode::FAILED_PRECONDITION);
+  ASSERT_TRUE(runtime_.StartContainer(Context::Background(), id).ok());
+  const grpc::Status status = Call(&Runtime::Attach, request, &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_THAT(response.url(), testing::MatchesRegex("http://127.0.0.1:[0-9]+/attach/[-_A-Za-z0-9]+"));
+  request.set_tty(true);
+  EXPECT_THAT(Call(&Runtime::Attach, request, &response).error_message(), HasSubstr("tty: container"));
+  request.set_tty(false);
+  request.set_stdin(true);
+  EXPECT_THAT(Call(&Runtime::Attach, request, &response).error_message(), HasSubstr("stdin: container"));
+}
+
+TEST_F(Service, TheOperationIsTheRuntimes) {
+  class Streams final : public sandbox::ClientStreams {
+   public:
+    StatusOr<std::string> ReadInput(const Context& /*context*/) override { return std::string(); }
+    void IgnoreInput() override {}
+    Status Write(const Context& /*context*/, sandbox::OutputKind /*kind*/, std::string_view bytes) override {
+      output.append(bytes);
+      return absl::OkStatus();
+    }
+    StatusOr<sandbox::TerminalSize> NextSize(const Context& context) override { return context.Check(); }
+    std::string output;
+  } streams;
+  const auto exit_code = OperationOf(&runtime_)(Context::Background(), {.container_id = "c"}, streams);
+  EXPECT_EQ(exit_code.value(), 42);
+  EXPECT_EQ(streams.output, "out");
+  StreamRequest attach{.kind = StreamRequest::Kind::kAttach, .container_id = "c"};
+  EXPECT_EQ(OperationOf(&runtime_)(Context::Background(), attach, streams).value(), 0);
+  EXPECT_EQ(streams.output, "outoutput of c");
+  attach.standard_error = true;
+  EXPECT_TRUE(absl::IsUnavailable(OperationOf(&runtime_)(Context::Background(), attach, streams).status()));
+}
 
 TEST_F(Service, SaysWhatItIs) {
   Start();
@@ -433,10 +522,10 @@ TEST_F(Service, LimitsChangeByTheKubeletsCalls) {
 
 TEST_F(Service, CallsOfLaterPartsSayThatTheyAreNotThere) {
   Start();
-  api::ExecResponse exec;
-  const grpc::Status status = Call(&Runtime::Exec, api::ExecRequest(), &exec);
+  api::PortForwardResponse forward;
+  const grpc::Status status = Call(&Runtime::PortForward, api::PortForwardRequest(), &forward);
   EXPECT_EQ(status.error_code(), StatusCode::UNIMPLEMENTED);
-  EXPECT_THAT(status.error_message(), HasSubstr("Exec: not in this version"));
+  EXPECT_THAT(status.error_message(), HasSubstr("PortForward: not in this version"));
   grpc::ClientContext stats_context;
   const auto stats = runtime_stub_->StreamContainerStats(&stats_context, api::StreamContainerStatsRequest());
   api::StreamContainerStatsResponse piece;

@@ -120,7 +120,7 @@ Status SpdyCodec::Control(std::uint64_t type, std::uint8_t flags, std::string_vi
       return absl::OkStatus();
     case kPing:
       if (payload.size() < 4) return TooShort("PING");
-      // Even ids would be our own, and we send none.
+      // Even ids are echoes of our own.
       if (ReadBigEndian(payload, 3, 1) % 2 == 1) AppendControl(kPing, payload.substr(0, 4));
       return absl::OkStatus();
     case kGoAway:
@@ -188,6 +188,13 @@ void SpdyCodec::SendClose() {
   AppendBigEndian(last_stream_, 4, &payload);
   AppendBigEndian(0, 4, &payload);  // OK
   AppendControl(kGoAway, payload);
+}
+
+void SpdyCodec::KeepAlive() {
+  last_ping_ += 2;  // a server's are even
+  std::string payload;
+  AppendBigEndian(last_ping_, 4, &payload);
+  AppendControl(kPing, payload);
 }
 
 std::string SpdyCodec::TakeOutput() {

@@ -28,7 +28,8 @@ class SpdyCodec final : public Wire {
   void SendEnd(WireStream stream) override;
   void Refuse(WireStream stream) override;
   void SendClose() override;
-  void KeepAlive() override {}
+  // A ping.
+  void KeepAlive() override;
   std::string TakeOutput() override;
 
  private:
@@ -58,6 +59,7 @@ class SpdyCodec final : public Wire {
   std::size_t data_left_ = 0;
   bool data_ends_ = false;
   bool closing_ = false;
+  std::uint32_t last_ping_ = 0;
   std::string output_;
 };
 

@@ -139,6 +139,14 @@ TEST_F(SpdyCodecTest, EchoesTheClientsPingsAndNoOthers) {
   EXPECT_EQ(codec_.TakeOutput(), Ping(1) + Ping(0x7fffffff));
 }
 
+TEST_F(SpdyCodecTest, PingsOfItsOwnAreEvenAndTheirEchoesEndThere) {
+  codec_.KeepAlive();
+  codec_.KeepAlive();
+  EXPECT_EQ(codec_.TakeOutput(), Ping(2) + Ping(4));
+  ASSERT_TRUE(Receive(Ping(2) + Ping(4)).ok());
+  EXPECT_EQ(codec_.TakeOutput(), "");
+}
+
 TEST_F(SpdyCodecTest, IdsAreOddAndRise) {
   ASSERT_TRUE(Receive(Syn(5) + Syn(2) + Syn(3) + Syn(0)).ok());
   EXPECT_THAT(Words(events_), ElementsAre("open 5"));

@@ -48,7 +48,8 @@ class Wire {
   virtual void Refuse(WireStream stream) = 0;
   // Nothing more is sent; the peer is asked to close.
   virtual void SendClose() = 0;
-  // Tells a peer whose bytes are not being read for the moment that the connection lives, where the protocol can.
+  // Something small for a peer whose bytes are not being read for the moment. It says that the connection lives; and
+  // where the peer has closed, with more unread than the kernels hold, only an answer to something sent tells.
   virtual void KeepAlive() = 0;
 
   // The bytes for the peer since the last call.
