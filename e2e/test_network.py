@@ -354,6 +354,24 @@ def test_net_01_forged_sources_are_dropped_on_the_host(wire):
     assert marks <= {b""}, f"arrived: {marks}"
 
 
+def test_net_01_each_interface_has_a_filter_of_its_own(wire, served):
+    mac = shell(served.web, "cat /sys/class/net/net1/address").strip()
+    own = next(word.partition("/")[0] for word in shell(served.web, "ip -o addr show dev net1").split()
+               if word.startswith("10.215.24."))
+    bridge_mac = cni.link(BRIDGES[0])["address"]
+    frames = [cni.ethernet(bridge_mac, source_mac, 0x0800, cni.udp4(source, "10.215.24.1", 9, MARK + payload))
+              for source_mac, source, payload in ((mac, wire.pod4, b"eth0s-address"), (wire.mac, own, b"eth0s-mac"),
+                                                  (mac, own, b"own"))]
+    sniffer = cni.Sniffer(BRIDGES[0])
+    try:
+        code, _, err = wire.container.execute("/network_probe", "send", "net1", *(frame.hex() for frame in frames))
+        assert code == 0, err
+        arrived = b"".join(sniffer.until(MARK + b"own", PATIENCE))
+    finally:
+        sniffer.close()
+    assert b"eth0s-" not in arrived
+
+
 def test_net_01_the_nodes_loopback_is_out_of_reach(wire, served):
     # As portmap does it for host ports: without it the node's stack would not take such a packet from anybody.
     sysctl(f"net.ipv4.conf.{wire.bridge}.route_localnet", "1")
