@@ -91,7 +91,7 @@ void RunUser(fuzz::Script& script) {
   fuzz::Require(gids.size() <= kMaximumGroups, "groups are as many as a kernel takes");
   fuzz::Require(std::adjacent_find(gids.begin(), gids.end(), std::greater_equal<>()) == gids.end(),
                 "groups are sorted, each once");
-  fuzz::Require(std::find(gids.begin(), gids.end(), resolved->gid) == gids.end(), "the own group is not among them");
+  fuzz::Require(std::find(gids.begin(), gids.end(), resolved->gid) != gids.end(), "the main group is among them");
 }
 
 void RunSandbox(fuzz::Script& script) {
