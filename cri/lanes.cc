@@ -31,6 +31,8 @@ std::string_view LaneName(LaneClass lane_class) {
       return "image";
     case LaneClass::kExec:
       return "exec";
+    case LaneClass::kStats:
+      return "stats";
   }
   return "";
 }

@@ -16,13 +16,13 @@
 namespace husk::cri {
 
 // What a request waits for. Stops and removals have a lane of their own: a stop must get through to the boot that it
-// interrupts although boots fill the VM lane.
-enum class LaneClass : std::size_t { kReadOnly, kVm, kTeardown, kImage, kExec };
-inline constexpr std::size_t kLaneClassCount = 5;
+// interrupts although boots fill the VM lane. So have statistics, which wait for guests.
+enum class LaneClass : std::size_t { kReadOnly, kVm, kTeardown, kImage, kExec, kStats };
+inline constexpr std::size_t kLaneClassCount = 6;
 inline constexpr std::array<LaneClass, kLaneClassCount> kLaneClasses = {
-    LaneClass::kReadOnly, LaneClass::kVm, LaneClass::kTeardown, LaneClass::kImage, LaneClass::kExec};
+    LaneClass::kReadOnly, LaneClass::kVm, LaneClass::kTeardown, LaneClass::kImage, LaneClass::kExec, LaneClass::kStats};
 
-// "read_only", "vm", "teardown", "image", "exec": as in the configuration.
+// "read_only", "vm", "teardown", "image", "exec", "stats": as in the configuration.
 std::string_view LaneName(LaneClass lane_class);
 
 struct LaneLimits {

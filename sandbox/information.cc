@@ -27,6 +27,23 @@ Json ImageDisk(const Container& container) {
   return disk;
 }
 
+Json EmptyDirectories(const Pod& pod) {
+  Json list = Json::array();
+  const auto volumes = pod.volumes();
+  if (volumes == nullptr) return list;
+  const PodFigures figures = pod.meter().figures();
+  for (const auto& [id, path] : volumes->EmptyDirectories()) {
+    Json entry{{"id", id}, {"path", path}};
+    if (const auto found = figures.volumes.find(id); found != figures.volumes.end()) {
+      entry["usedBytes"] = found->second.used_bytes;
+      entry["inodes"] = found->second.inodes;
+      entry["timestamp"] = found->second.timestamp;
+    }
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
 }  // namespace
 
 StringMap PodInformation(const Pod& pod, const std::string& scratch_path) {
@@ -39,6 +56,7 @@ StringMap PodInformation(const Pod& pod, const std::string& scratch_path) {
     if (container.lun && seen.insert(*container.lun).second) disks.push_back(ImageDisk(container));
   }
   information["disks"] = Dump(disks);
+  information["volumes"] = Dump(EmptyDirectories(pod));
   return information;
 }
 

@@ -11,7 +11,8 @@ namespace husk::sandbox {
 
 // Values are JSON. No registry credentials are in them, as no pod or container has any; environment values are.
 
-// vm, disks, cniResult, config.
+// vm, disks, cniResult, config, volumes: the empty directories in the guest with what they took when the guest was last
+// asked for its figures.
 StringMap PodInformation(const Pod& pod, const std::string& scratch_path);
 // info: pid in the guest, sandbox, image, disk, runtimeSpec (as sent to the guest, which completes it).
 StringMap ContainerInformation(const Pod& pod, const ContainerStatus& status);

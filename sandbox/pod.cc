@@ -248,6 +248,7 @@ void Pod::LetGo() {
   // Without the mutex: the monitor's last handlers want it.
   if (monitor) monitor->Stop();
   if (vm.client) vm.client->Close();
+  meter_.Stop();
   if (vm.volumes) vm.volumes->Stop();
 }
 

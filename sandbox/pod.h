@@ -20,6 +20,7 @@
 #include "sandbox/container_output.h"
 #include "sandbox/event_hub.h"
 #include "sandbox/observer.h"
+#include "sandbox/pod_meter.h"
 #include "sandbox/pod_monitor.h"
 #include "sandbox/store/store.h"
 #include "sandbox/types.h"
@@ -117,6 +118,8 @@ class Pod {
   [[nodiscard]] std::shared_ptr<agent::AgentClient> client() const;
   // Null without a VM.
   [[nodiscard]] std::shared_ptr<PodVolumes> volumes() const;
+  // Thread safe by itself; LetGo ends its questions.
+  [[nodiscard]] PodMeter& meter() const { return meter_; }
   // The monitor's handlers may use the pod: it outlives its monitor.
   void StartMonitor(MonitorHandlers handlers);
   // Hands the container's output to the monitor.
@@ -184,7 +187,8 @@ class Pod {
   bool told_stopped_ ABSL_GUARDED_BY(mutex_);
   PodVm vm_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Entry> containers_ ABSL_GUARDED_BY(mutex_);
-  std::shared_ptr<PodMonitor> monitor_ ABSL_GUARDED_BY(mutex_);  // last: its thread uses the rest
+  std::shared_ptr<PodMonitor> monitor_ ABSL_GUARDED_BY(mutex_);  // its thread uses the rest
+  mutable PodMeter meter_;
 };
 
 }  // namespace husk::sandbox

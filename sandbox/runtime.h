@@ -16,6 +16,7 @@
 #include "sandbox/client_streams.h"
 #include "sandbox/host/cgroup.h"
 #include "sandbox/network/network.h"
+#include "sandbox/stats.h"
 #include "sandbox/types.h"
 
 namespace husk::sandbox {
@@ -54,6 +55,13 @@ class Runtime {
                                           const LinuxResources& change) = 0;
   virtual StatusOr<ContainerStatus> GetContainer(const std::string& id, bool verbose) = 0;
   virtual std::vector<ContainerStatus> ListContainers(const ContainerFilter& filter) = 0;
+
+  // What they use, asked anew of the guests if they answer within a second together, else as they said last; the
+  // timestamps tell. Lists have READY pods and RUNNING containers only; the filters' states are ignored.
+  virtual StatusOr<PodStats> GetPodStats(const Context& context, const std::string& id) = 0;
+  virtual std::vector<PodStats> ListPodStats(const Context& context, const PodFilter& filter) = 0;
+  virtual StatusOr<ContainerStats> GetContainerStats(const Context& context, const std::string& id) = 0;
+  virtual std::vector<ContainerStats> ListContainerStats(const Context& context, const ContainerFilter& filter) = 0;
 
   // timeout zero: none. DEADLINE_EXCEEDED after it, the process killed. Each stream is cut at 16 MB.
   virtual StatusOr<ExecResult> ExecSync(const Context& context, const std::string& id,

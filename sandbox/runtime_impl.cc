@@ -6,6 +6,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "sandbox/collect_stats.h"
 #include "sandbox/container_operations.h"
 #include "sandbox/id.h"
 #include "sandbox/information.h"
@@ -334,6 +335,58 @@ std::vector<ContainerStatus> RuntimeImpl::ListContainers(const ContainerFilter& 
   }
   return list;
 }
+
+// ---- statistics -----------------------------------------------------------------------------------------------------
+
+StatusOr<PodStats> RuntimeImpl::GetPodStats(const Context& context, const std::string& id) {
+  HUSK_ASSIGN_OR_RETURN(const auto pod, FindPod(id));
+  RefreshStats(environment_, context, {pod});
+  return LastPodStats(*pod);
+}
+
+std::vector<PodStats> RuntimeImpl::ListPodStats(const Context& context, const PodFilter& filter) {
+  std::vector<std::shared_ptr<Pod>> pods;
+  for (const auto& pod : AllPods()) {
+    if (!absl::StartsWith(pod->id(), filter.id) || !HasLabels(pod->config().labels, filter.labels)) continue;
+    if (pod->ready()) pods.push_back(pod);
+  }
+  RefreshStats(environment_, context, pods);
+  std::vector<PodStats> list;
+  list.reserve(pods.size());
+  for (const auto& pod : pods) list.push_back(LastPodStats(*pod));
+  return list;
+}
+
+StatusOr<ContainerStats> RuntimeImpl::GetContainerStats(const Context& context, const std::string& id) {
+  HUSK_ASSIGN_OR_RETURN(const Located located, FindContainer(id));
+  RefreshStats(environment_, context, {located.pod});
+  const auto status = located.pod->container_status(located.container_id);
+  if (!status) return absl::NotFoundError(absl::StrCat("there is no container \"", id, "\""));
+  return LastContainerStats(*located.pod, *status);
+}
+
+std::vector<ContainerStats> RuntimeImpl::ListContainerStats(const Context& context, const ContainerFilter& filter) {
+  const auto wanted = [&filter](const ContainerStatus& status) {
+    return status.state == ContainerState::kRunning && absl::StartsWith(status.id, filter.id) &&
+           HasLabels(status.config.labels, filter.labels);
+  };
+  std::vector<std::shared_ptr<Pod>> pods;
+  for (const auto& pod : AllPods()) {
+    if (!absl::StartsWith(pod->id(), filter.pod_id)) continue;
+    const auto containers = pod->ContainerSnapshots();
+    if (std::any_of(containers.begin(), containers.end(), wanted)) pods.push_back(pod);
+  }
+  RefreshStats(environment_, context, pods);
+  std::vector<ContainerStats> list;
+  for (const auto& pod : pods) {
+    for (const ContainerStatus& status : pod->ContainerSnapshots()) {
+      if (wanted(status)) list.push_back(LastContainerStats(*pod, status));
+    }
+  }
+  return list;
+}
+
+// ---- processes ------------------------------------------------------------------------------------------------------
 
 StatusOr<ExecResult> RuntimeImpl::ExecSync(const Context& context, const std::string& id,
                                            const std::vector<std::string>& command, std::chrono::nanoseconds timeout) {

@@ -42,6 +42,10 @@ class RuntimeImpl final : public Runtime {
   Status UpdateContainerResources(const Context& context, const std::string& id, const LinuxResources& change) override;
   StatusOr<ContainerStatus> GetContainer(const std::string& id, bool verbose) override;
   std::vector<ContainerStatus> ListContainers(const ContainerFilter& filter) override;
+  StatusOr<PodStats> GetPodStats(const Context& context, const std::string& id) override;
+  std::vector<PodStats> ListPodStats(const Context& context, const PodFilter& filter) override;
+  StatusOr<ContainerStats> GetContainerStats(const Context& context, const std::string& id) override;
+  std::vector<ContainerStats> ListContainerStats(const Context& context, const ContainerFilter& filter) override;
   StatusOr<ExecResult> ExecSync(const Context& context, const std::string& id, const std::vector<std::string>& command,
                                 std::chrono::nanoseconds timeout) override;
   StatusOr<std::int32_t> Exec(const Context& context, const std::string& id, const ExecOptions& options,

@@ -47,6 +47,10 @@ std::string DiskContainerRoots::UpperPath(const std::string& id) const {
   return absl::StrCat(scratch_, "/containers/", id);
 }
 
+std::string DiskContainerRoots::WritableLayer(const std::string& id) const {
+  return luns_.contains(id) ? UpperPath(id) + "/upper" : std::string();
+}
+
 void DiskContainerRoots::Prepare(const std::string& id, std::uint32_t image_lun,
                                  const std::set<std::uint32_t>& volume_luns,
                                  std::function<void(StatusOr<std::string>)> done) {

@@ -27,6 +27,8 @@ class ContainerRoots {
   // Unmounts and removes; when OK and no other container uses the image, nothing holds its disk open. May be repeated;
   // OK for an unknown id.
   virtual void Release(const std::string& id, std::function<void(Status)> done) = 0;
+  // The directory that holds what the container has written; empty if there is none.
+  [[nodiscard]] virtual std::string WritableLayer(const std::string& id) const = 0;
 };
 
 class DiskContainerRoots : public ContainerRoots {
@@ -38,6 +40,7 @@ class DiskContainerRoots : public ContainerRoots {
                std::function<void(StatusOr<std::string>)> done) override;
   [[nodiscard]] std::string ImagePath(std::uint32_t lun) const override;
   void Release(const std::string& id, std::function<void(Status)> done) override;
+  [[nodiscard]] std::string WritableLayer(const std::string& id) const override;
 
  private:
   struct Image {

@@ -111,6 +111,14 @@ v1::ListProcessesResponse Containers::List() const {
   return response;
 }
 
+std::vector<std::string> Containers::Ids() const {
+  std::vector<std::string> ids;
+  for (const auto& [id, container] : containers_) {
+    if (!container->creating) ids.push_back(id);
+  }
+  return ids;
+}
+
 void Containers::ForgetWriters() {
   for (const auto& [id, container] : containers_) {
     container->process.io.standard_input().ForgetWaiting();

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "agent/common/status.h"
 #include "agent/guest/cgroup.h"
@@ -53,6 +54,10 @@ class Containers {
   // Nullptr if unknown. An empty exec_id means the container's first process.
   Process* Find(const std::string& container_id, const std::string& exec_id);
   [[nodiscard]] v1::ListProcessesResponse List() const;
+  // Of those that are made.
+  [[nodiscard]] std::vector<std::string> Ids() const;
+  // The directory of its cgroup, which is there once it has been started.
+  [[nodiscard]] std::string Cgroup(const std::string& id) const;
   // The connection is gone: nobody waits for stdin to be taken any more.
   void ForgetWriters();
 
@@ -85,7 +90,6 @@ class Containers {
 
   Container* FindContainer(const std::string& id);
   ExecState* FindExec(const std::string& container_id, const std::string& exec_id);
-  [[nodiscard]] std::string Cgroup(const std::string& id) const;
   // Where an exec's processes are: they stay together there when the first of them has ended.
   [[nodiscard]] std::string ExecCgroup(const std::string& container_id, const ExecState& exec) const;
   [[nodiscard]] std::string Bundle(const std::string& id) const;

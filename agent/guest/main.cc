@@ -4,13 +4,16 @@
 #include <csignal>
 #include <cstdio>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "agent/common/status.h"
 #include "agent/guest/children.h"
 #include "agent/guest/container_roots.h"
 #include "agent/guest/event_loop.h"
+#include "agent/guest/file_usage.h"
 #include "agent/guest/files.h"
 #include "agent/guest/init.h"
 #include "agent/guest/pid_namespace.h"
@@ -28,6 +31,7 @@ constexpr const char* kPodFiles = "/run/husk/pod";
 constexpr const char* kVolumes = "/run/husk/volumes";
 constexpr const char* kBundles = "/run/husk/bundles";
 constexpr const char* kCrunState = "/run/husk/crun";
+constexpr const char* kMeasureTrees = "--measure-trees";
 
 Status RunAgent() {
   sigset_t mask;
@@ -49,7 +53,9 @@ Status RunAgent() {
                    .volumes = &volumes,
                    .crun = "/usr/bin/crun",
                    .crun_state = kCrunState,
-                   .places = {.bundles = kBundles, .pod_files = kPodFiles, .cgroup_root = "/sys/fs/cgroup"}});
+                   .places = {.bundles = kBundles, .pod_files = kPodFiles, .cgroup_root = "/sys/fs/cgroup"},
+                   .scratch = kScratch,
+                   .measure_command = {"/proc/self/exe", kMeasureTrees}});
   HUSK_RETURN_IF_ERROR(service.Start());
   loop->Run();
   return absl::InternalError("the event loop has ended");
@@ -64,6 +70,9 @@ int Main(int argc, char** argv) {
   if (argc == 2 && std::string_view(argv[1]) == kPodInitArgument) {
     std::fprintf(stderr, "husk-agent: the pod's first process: %s\n", RunPodInit().ToString().c_str());
     return 1;
+  }
+  if (argc >= 2 && std::string_view(argv[1]) == kMeasureTrees) {
+    return MeasureTreesMain(std::vector<std::string>(argv + 2, argv + argc));
   }
   if (getpid() != 1) {
     std::fputs("husk-agent is the first process of a Husk guest; it does nothing elsewhere\n", stderr);

@@ -56,6 +56,13 @@ Service::Service(EventLoop& loop, Children& children, UniqueFd port, const Parts
       poller_(loop, containers_),
       crun_(loop, children, parts.crun, parts.crun_state),
       containers_(loop, children, crun_, *parts.roots, volumes_, parts.places, [this] { poller_.Changed(); }),
+      stats_(loop, children,
+             {.containers = &containers_,
+              .roots = parts.roots,
+              .volumes = parts.volumes,
+              .cgroup_root = parts.places.cgroup_root,
+              .scratch = parts.scratch,
+              .measure_command = parts.measure_command}),
       channel_(
           loop, std::move(port),
           [this](const std::string& method, const std::string& payload, const Channel::Answer& answer) {
@@ -98,6 +105,8 @@ void Service::RegisterAll() {
     done(v1::ShutdownResponse());
     PowerOffWhenAnswered(kAnswerChecks);
   });
+  Register<v1::StatsRequest, v1::StatsResponse>("Stats",
+                                                [this](const auto&, const auto& done) { stats_.Answer(done); });
   RegisterContainerMethods();
   RegisterProcessMethods();
   RegisterVolumeMethods();

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "agent/common/status.h"
 #include "agent/common/unique_fd.h"
@@ -12,6 +13,7 @@
 #include "agent/guest/containers.h"
 #include "agent/guest/poller.h"
 #include "agent/guest/sandbox.h"
+#include "agent/guest/stats.h"
 #include "agent/guest/volumes.h"
 
 namespace husk::agent {
@@ -26,6 +28,8 @@ class Service {
     std::string crun;
     std::string crun_state;
     Containers::Places places;
+    std::string scratch;                       // where the scratch disk is mounted, when it is
+    std::vector<std::string> measure_command;  // FileUsageMeter's
   };
   // `port`: non-blocking.
   Service(EventLoop& loop, Children& children, UniqueFd port, const Parts& parts);
@@ -50,6 +54,7 @@ class Service {
   Poller poller_;
   Crun crun_;
   Containers containers_;
+  Stats stats_;
   Channel channel_;
   std::map<std::string, Method> methods_;
 };

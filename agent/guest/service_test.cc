@@ -8,6 +8,7 @@
 
 #include <csignal>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <thread>
@@ -27,6 +28,9 @@ class NoRoots : public ContainerRoots {
   }
   [[nodiscard]] std::string ImagePath(std::uint32_t) const override { return "/usr"; }
   void Release(const std::string&, std::function<void(Status)> done) override { done(absl::OkStatus()); }
+  [[nodiscard]] std::string WritableLayer(const std::string&) const override { return layer; }
+
+  std::string layer;
 };
 
 class NoGuest : public Guest {
@@ -151,6 +155,7 @@ class ServiceTest : public ::testing::Test {
   void Serve() {
     Children children(*loop_);
     NoRoots roots;
+    roots.layer = base_ + "/layer";
     NoGuest guest;
     Volumes volumes(base_ + "/volumes", base_ + "/scratch");
     Service service(*loop_, children, std::move(port_),
@@ -159,7 +164,9 @@ class ServiceTest : public ::testing::Test {
                      .volumes = &volumes,
                      .crun = HUSK_FAKE_CRUN,
                      .crun_state = base_ + "/crun",
-                     .places = {.bundles = base_ + "/bundles", .pod_files = base_ + "/pod", .cgroup_root = base_}});
+                     .places = {.bundles = base_ + "/bundles", .pod_files = base_ + "/pod", .cgroup_root = base_},
+                     .scratch = base_ + "/scratch",
+                     .measure_command = {"/bin/sh", "-c", "echo 4096 2", "sh"}});
     ASSERT_TRUE(service.Start().ok());
     loop_->Run();
   }
@@ -402,6 +409,23 @@ TEST_F(ServiceTest, ASignalEndsTheProcess) {
   const auto exits = Poll(0, false, true);
   ASSERT_TRUE(exits.ok());
   EXPECT_EQ(exits->exits(0).exit_code(), 128 + SIGTERM);
+}
+
+TEST_F(ServiceTest, StatsTellOfContainersVolumesAndTheGuest) {
+  std::filesystem::create_directories(base_ + "/husk/c");
+  std::ofstream(base_ + "/husk/c/cpu.stat") << "usage_usec 5\n";
+  std::ofstream(base_ + "/husk/cpu.stat") << "usage_usec 9\n";
+  ASSERT_TRUE(Create("true").ok());
+  const auto stats = client_->Call<v1::StatsResponse>("Stats", v1::StatsRequest());
+  ASSERT_TRUE(stats.ok()) << stats.status();
+  ASSERT_EQ(stats->containers_size(), 1);
+  EXPECT_EQ(stats->containers(0).container_id(), "c");
+  EXPECT_EQ(stats->containers(0).cgroup().cpu().usage_nanoseconds(), 5000U);
+  EXPECT_EQ(stats->containers(0).writable_layer().used_bytes(), 4096U);
+  EXPECT_EQ(stats->containers(0).writable_layer().inodes(), 2U);
+  EXPECT_EQ(stats->guest().containers().cpu().usage_nanoseconds(), 9000U);
+  EXPECT_GT(stats->guest().memory_total_bytes(), 0U);
+  EXPECT_FALSE(stats->guest().has_scratch_capacity_bytes());
 }
 
 }  // namespace

@@ -311,6 +311,16 @@ Status Volumes::Remove(const std::string& volume_id) {
   return absl::OkStatus();
 }
 
+std::vector<Volumes::Tree> Volumes::Trees() const {
+  std::vector<Tree> trees;
+  for (const auto& [id, volume] : volumes_) {
+    if (volume.single_file || (volume.medium != v1::MEMORY && volume.medium != v1::SCRATCH)) continue;
+    trees.push_back(
+        {.volume_id = id, .path = absl::StrCat(volume.base, kFiles), .in_memory = volume.medium == v1::MEMORY});
+  }
+  return trees;
+}
+
 StatusOr<std::string> Volumes::MountSource(const v1::VolumeMount& mount) {
   HUSK_ASSIGN_OR_RETURN(const Volume* const volume, Find(mount.volume_id()));
   std::string path = absl::StrCat(volume->base, kFiles);

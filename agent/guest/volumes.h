@@ -5,6 +5,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "agent/common/status.h"
 #include "agent/common/unique_fd.h"
@@ -27,6 +28,14 @@ class Volumes {
   Status Change(const v1::ChangeVolumeRequest& request);
   StatusOr<v1::ReadVolumeResponse> Read(const v1::ReadVolumeRequest& request);
   Status Remove(const std::string& volume_id);
+
+  // The directories whose files are in the guest.
+  struct Tree {
+    std::string volume_id;
+    std::string path;
+    bool in_memory = false;  // then it is alone on its file system
+  };
+  [[nodiscard]] std::vector<Tree> Trees() const;
 
   // What crun binds. NOT_FOUND for an unknown volume; INVALID_ARGUMENT for a sub-path that is no directory below it.
   StatusOr<std::string> MountSource(const v1::VolumeMount& mount);

@@ -66,7 +66,8 @@ struct Config {
                               {.workers = 64, .queue = 256},
                               {.workers = 128, .queue = 512},
                               {.workers = 16, .queue = 128},
-                              {.workers = 128, .queue = 256}}};
+                              {.workers = 128, .queue = 256},
+                              {.workers = 8, .queue = 128}}};
 };
 
 // Reads `path`, and conf.d/*.yaml beside it. With `must_exist` false a missing file means the defaults (its drop-ins

@@ -59,6 +59,9 @@ class GrpcClient final : public Client {
   StatusOr<api::ExecSyncResponse> Call(const api::ExecSyncRequest& request) override {
     return Make(runtime_.get(), &api::RuntimeService::Stub::ExecSync, request);
   }
+  StatusOr<api::ListPodSandboxStatsResponse> Call(const api::ListPodSandboxStatsRequest& request) override {
+    return Make(runtime_.get(), &api::RuntimeService::Stub::ListPodSandboxStats, request);
+  }
   StatusOr<api::PullImageResponse> Call(const api::PullImageRequest& request) override {
     return Make(images_.get(), &api::ImageService::Stub::PullImage, request);
   }

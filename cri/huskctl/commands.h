@@ -36,6 +36,9 @@ StatusOr<int> Exec(Client& client, const std::string& container, const std::vect
 // One line an event, until huskd or the user ends it.
 StatusOr<int> Events(Client& client, bool json);
 
+// What pods and their containers use now; `pod` empty: all. Takes two samples, a second apart.
+StatusOr<int> Stats(Client& client, const std::string& pod, bool json);
+
 StatusOr<int> ListImages(Client& client, bool json);
 StatusOr<int> Pull(Client& client, const std::string& image, const std::string& credentials);
 StatusOr<int> RemoveImage(Client& client, const std::string& image);

@@ -100,6 +100,14 @@ void AddEventsCommand(CLI::App* app, Arguments* arguments, Action* action) {
   events->callback([=] { *action = [arguments](Client& client) { return Events(client, arguments->json()); }; });
 }
 
+void AddStatsCommand(CLI::App* app, Arguments* arguments, Action* action) {
+  CLI::App* stats = app->add_subcommand("stats", "Show what pods and their containers use");
+  stats->add_option("pod", arguments->name, "Id, name, or a prefix of the id; all if not given");
+  AddOutput(stats, arguments);
+  stats->callback(
+      [=] { *action = [arguments](Client& client) { return Stats(client, arguments->name, arguments->json()); }; });
+}
+
 void AddImageCommands(CLI::App* app, Arguments* arguments, Action* action) {
   CLI::App* images = app->add_subcommand("images", "List images");
   AddOutput(images, arguments);
@@ -134,6 +142,7 @@ int Main(int argc, char** argv) {
   AddPodCommands(&app, &arguments, &action);
   AddContainerCommands(&app, &arguments, &action);
   AddEventsCommand(&app, &arguments, &action);
+  AddStatsCommand(&app, &arguments, &action);
   AddImageCommands(&app, &arguments, &action);
   CLI::App* info = app.add_subcommand("info", "Show what huskd says of itself");
   AddOutput(info, &arguments);

@@ -206,6 +206,7 @@ class Daemon {
                                                         .images = images_.get(),
                                                         .lanes = lanes_.get(),
                                                         .streaming = streaming_.get(),
+                                                        .scratch_directory = config_.root,
                                                         .cgroup_driver = config_.cgroup_driver,
                                                         .runtime_ready = [this] { return CheckVmFiles(config_); },
                                                         .information = [this] { return information_; }});

@@ -104,6 +104,36 @@ class FakeRuntime : public sandbox::Runtime {
     for (const auto& [id, container] : containers_) result.push_back(container);
     return result;
   }
+  std::map<std::string, sandbox::PodFigures> figures;  // by pod's id; set before the first call
+  StatusOr<sandbox::PodStats> GetPodStats(const Context& /*context*/, const std::string& id) override {
+    HUSK_ASSIGN_OR_RETURN(const sandbox::PodStatus status, GetPod(id, false));
+    sandbox::PodStats stats{.status = status, .figures = figures[id], .default_interface = "eth0"};
+    for (const auto& container : ListContainerStats(Context::Background(), {.pod_id = id})) {
+      stats.containers.push_back(container);
+    }
+    return stats;
+  }
+  std::vector<sandbox::PodStats> ListPodStats(const Context& context, const sandbox::PodFilter& filter) override {
+    std::vector<sandbox::PodStats> list;
+    for (const sandbox::PodStatus& pod : ListPods(filter)) {
+      if (pod.id.starts_with(filter.id)) list.push_back(*GetPodStats(context, pod.id));
+    }
+    return list;
+  }
+  StatusOr<sandbox::ContainerStats> GetContainerStats(const Context& /*context*/, const std::string& id) override {
+    HUSK_ASSIGN_OR_RETURN(const sandbox::ContainerStatus status, GetContainer(id, false));
+    sandbox::PodFigures& pod = figures[status.pod_id];
+    return sandbox::ContainerStats{.status = status, .timestamp = pod.timestamp, .figures = pod.containers[id]};
+  }
+  std::vector<sandbox::ContainerStats> ListContainerStats(const Context& context,
+                                                          const sandbox::ContainerFilter& filter) override {
+    std::vector<sandbox::ContainerStats> list;
+    for (const sandbox::ContainerStatus& container : ListContainers({})) {
+      if (!container.pod_id.starts_with(filter.pod_id) || !container.id.starts_with(filter.id)) continue;
+      list.push_back(*GetContainerStats(context, container.id));
+    }
+    return list;
+  }
   StatusOr<sandbox::ExecResult> ExecSync(const Context& /*context*/, const std::string& /*id*/,
                                          const std::vector<std::string>& /*command*/,
                                          std::chrono::nanoseconds timeout) override {

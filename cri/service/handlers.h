@@ -26,6 +26,7 @@ struct HandlerParts {
   images::ImageService* images = nullptr;
   const Lanes* lanes = nullptr;
   StreamingServer* streaming = nullptr;
+  std::string scratch_directory;  // where the pods' scratch disks lie
   CgroupDriver cgroup_driver = CgroupDriver::kCgroupfs;
   // Whether a pod could be started now, for RuntimeReady; cheap.
   std::function<Status()> runtime_ready;
@@ -83,6 +84,19 @@ class Handlers {
                 ::runtime::v1::AttachResponse* response);
   Status ReopenContainerLog(const Context& context, const ::runtime::v1::ReopenContainerLogRequest& request,
                             ::runtime::v1::ReopenContainerLogResponse* response);
+
+  Status ContainerStats(const Context& context, const ::runtime::v1::ContainerStatsRequest& request,
+                        ::runtime::v1::ContainerStatsResponse* response);
+  Status ListContainerStats(const Context& context, const ::runtime::v1::ListContainerStatsRequest& request,
+                            ::runtime::v1::ListContainerStatsResponse* response);
+  Status PodSandboxStats(const Context& context, const ::runtime::v1::PodSandboxStatsRequest& request,
+                         ::runtime::v1::PodSandboxStatsResponse* response);
+  Status ListPodSandboxStats(const Context& context, const ::runtime::v1::ListPodSandboxStatsRequest& request,
+                             ::runtime::v1::ListPodSandboxStatsResponse* response);
+  Status ListMetricDescriptors(const Context& context, const ::runtime::v1::ListMetricDescriptorsRequest& request,
+                               ::runtime::v1::ListMetricDescriptorsResponse* response);
+  Status ListPodSandboxMetrics(const Context& context, const ::runtime::v1::ListPodSandboxMetricsRequest& request,
+                               ::runtime::v1::ListPodSandboxMetricsResponse* response);
 
   Status ListImages(const Context& context, const ::runtime::v1::ListImagesRequest& request,
                     ::runtime::v1::ListImagesResponse* response);

@@ -13,7 +13,6 @@ namespace {
 
 // Why a call is refused; the kubelet and people read it.
 constexpr char kStreaming[] = ": not in this version of Husk: no port of a pod is forwarded yet";
-constexpr char kStats[] = ": not in this version of Husk: it measures no pods yet";
 constexpr char kCheckpoint[] =
     ": a container is a part of its pod's virtual machine, and Husk does not checkpoint it alone";
 
@@ -132,34 +131,36 @@ class RuntimeService final : public api::RuntimeService::CallbackService {
                 response);
   }
   grpc::ServerUnaryReactor* ContainerStats(grpc::CallbackServerContext* context,
-                                           const api::ContainerStatsRequest* /*request*/,
-                                           api::ContainerStatsResponse* /*response*/) override {
-    return Refuse(context, "ContainerStats" + std::string(kStats));
+                                           const api::ContainerStatsRequest* request,
+                                           api::ContainerStatsResponse* response) override {
+    return Post(LaneClass::kStats, "ContainerStats", &Handlers::ContainerStats, context, request, response);
   }
   grpc::ServerUnaryReactor* ListContainerStats(grpc::CallbackServerContext* context,
-                                               const api::ListContainerStatsRequest* /*request*/,
-                                               api::ListContainerStatsResponse* /*response*/) override {
-    return Refuse(context, "ListContainerStats" + std::string(kStats));
+                                               const api::ListContainerStatsRequest* request,
+                                               api::ListContainerStatsResponse* response) override {
+    return Post(LaneClass::kStats, "ListContainerStats", &Handlers::ListContainerStats, context, request, response);
   }
   grpc::ServerUnaryReactor* PodSandboxStats(grpc::CallbackServerContext* context,
-                                            const api::PodSandboxStatsRequest* /*request*/,
-                                            api::PodSandboxStatsResponse* /*response*/) override {
-    return Refuse(context, "PodSandboxStats" + std::string(kStats));
+                                            const api::PodSandboxStatsRequest* request,
+                                            api::PodSandboxStatsResponse* response) override {
+    return Post(LaneClass::kStats, "PodSandboxStats", &Handlers::PodSandboxStats, context, request, response);
   }
   grpc::ServerUnaryReactor* ListPodSandboxStats(grpc::CallbackServerContext* context,
-                                                const api::ListPodSandboxStatsRequest* /*request*/,
-                                                api::ListPodSandboxStatsResponse* /*response*/) override {
-    return Refuse(context, "ListPodSandboxStats" + std::string(kStats));
+                                                const api::ListPodSandboxStatsRequest* request,
+                                                api::ListPodSandboxStatsResponse* response) override {
+    return Post(LaneClass::kStats, "ListPodSandboxStats", &Handlers::ListPodSandboxStats, context, request, response);
   }
   grpc::ServerUnaryReactor* ListMetricDescriptors(grpc::CallbackServerContext* context,
-                                                  const api::ListMetricDescriptorsRequest* /*request*/,
-                                                  api::ListMetricDescriptorsResponse* /*response*/) override {
-    return Refuse(context, "ListMetricDescriptors" + std::string(kStats));
+                                                  const api::ListMetricDescriptorsRequest* request,
+                                                  api::ListMetricDescriptorsResponse* response) override {
+    return Post(LaneClass::kReadOnly, "ListMetricDescriptors", &Handlers::ListMetricDescriptors, context, request,
+                response);
   }
   grpc::ServerUnaryReactor* ListPodSandboxMetrics(grpc::CallbackServerContext* context,
-                                                  const api::ListPodSandboxMetricsRequest* /*request*/,
-                                                  api::ListPodSandboxMetricsResponse* /*response*/) override {
-    return Refuse(context, "ListPodSandboxMetrics" + std::string(kStats));
+                                                  const api::ListPodSandboxMetricsRequest* request,
+                                                  api::ListPodSandboxMetricsResponse* response) override {
+    return Post(LaneClass::kStats, "ListPodSandboxMetrics", &Handlers::ListPodSandboxMetrics, context, request,
+                response);
   }
   grpc::ServerUnaryReactor* CheckpointContainer(grpc::CallbackServerContext* context,
                                                 const api::CheckpointContainerRequest* /*request*/,
@@ -192,16 +193,42 @@ class RuntimeService final : public api::RuntimeService::CallbackService {
         });
   }
   grpc::ServerWriteReactor<api::StreamContainerStatsResponse>* StreamContainerStats(
-      grpc::CallbackServerContext* /*context*/, const api::StreamContainerStatsRequest* /*request*/) override {
-    return RefuseStream<api::StreamContainerStatsResponse>("StreamContainerStats" + std::string(kStats));
+      grpc::CallbackServerContext* context, const api::StreamContainerStatsRequest* request) override {
+    return ListStream<api::StreamContainerStatsResponse>::Post(
+        lanes_, LaneClass::kStats, "StreamContainerStats", context,
+        [handlers = handlers_,
+         request](const Context& call) -> StatusOr<std::vector<api::StreamContainerStatsResponse>> {
+          api::ListContainerStatsRequest filtered;
+          *filtered.mutable_filter() = request->filter();
+          api::ListContainerStatsResponse list;
+          HUSK_RETURN_IF_ERROR(handlers->ListContainerStats(call, filtered, &list));
+          return InPieces(list.mutable_stats(), &api::StreamContainerStatsResponse::mutable_container_stats);
+        });
   }
   grpc::ServerWriteReactor<api::StreamPodSandboxStatsResponse>* StreamPodSandboxStats(
-      grpc::CallbackServerContext* /*context*/, const api::StreamPodSandboxStatsRequest* /*request*/) override {
-    return RefuseStream<api::StreamPodSandboxStatsResponse>("StreamPodSandboxStats" + std::string(kStats));
+      grpc::CallbackServerContext* context, const api::StreamPodSandboxStatsRequest* request) override {
+    return ListStream<api::StreamPodSandboxStatsResponse>::Post(
+        lanes_, LaneClass::kStats, "StreamPodSandboxStats", context,
+        [handlers = handlers_,
+         request](const Context& call) -> StatusOr<std::vector<api::StreamPodSandboxStatsResponse>> {
+          api::ListPodSandboxStatsRequest filtered;
+          *filtered.mutable_filter() = request->filter();
+          api::ListPodSandboxStatsResponse list;
+          HUSK_RETURN_IF_ERROR(handlers->ListPodSandboxStats(call, filtered, &list));
+          return InPieces(list.mutable_stats(), &api::StreamPodSandboxStatsResponse::mutable_pod_sandbox_stats);
+        });
   }
   grpc::ServerWriteReactor<api::StreamPodSandboxMetricsResponse>* StreamPodSandboxMetrics(
-      grpc::CallbackServerContext* /*context*/, const api::StreamPodSandboxMetricsRequest* /*request*/) override {
-    return RefuseStream<api::StreamPodSandboxMetricsResponse>("StreamPodSandboxMetrics" + std::string(kStats));
+      grpc::CallbackServerContext* context, const api::StreamPodSandboxMetricsRequest* /*request*/) override {
+    return ListStream<api::StreamPodSandboxMetricsResponse>::Post(
+        lanes_, LaneClass::kStats, "StreamPodSandboxMetrics", context,
+        [handlers = handlers_](const Context& call) -> StatusOr<std::vector<api::StreamPodSandboxMetricsResponse>> {
+          api::ListPodSandboxMetricsRequest filtered;
+          api::ListPodSandboxMetricsResponse list;
+          HUSK_RETURN_IF_ERROR(handlers->ListPodSandboxMetrics(call, filtered, &list));
+          return InPieces(list.mutable_pod_metrics(),
+                          &api::StreamPodSandboxMetricsResponse::mutable_pod_sandbox_metrics);
+        });
   }
   grpc::ServerWriteReactor<api::ContainerEventResponse>* GetContainerEvents(
       grpc::CallbackServerContext* /*context*/, const api::GetEventsRequest* /*request*/) override {

@@ -526,11 +526,84 @@ TEST_F(Service, CallsOfLaterPartsSayThatTheyAreNotThere) {
   const grpc::Status status = Call(&Runtime::PortForward, api::PortForwardRequest(), &forward);
   EXPECT_EQ(status.error_code(), StatusCode::UNIMPLEMENTED);
   EXPECT_THAT(status.error_message(), HasSubstr("PortForward: not in this version"));
-  grpc::ClientContext stats_context;
-  const auto stats = runtime_stub_->StreamContainerStats(&stats_context, api::StreamContainerStatsRequest());
-  api::StreamContainerStatsResponse piece;
-  EXPECT_FALSE(stats->Read(&piece));
-  EXPECT_EQ(stats->Finish().error_code(), StatusCode::UNIMPLEMENTED);
+}
+
+TEST_F(Service, StatsAndMetricsOfPodsAndContainers) {
+  constexpr std::int64_t kTimestamp = 5'000'000'000;
+  sandbox::PodFigures figures;
+  figures.timestamp = kTimestamp;
+  figures.cgroup.cpu.usage_nanoseconds = 2'000'000'000;
+  figures.containers["container-main"].cgroup.memory.usage_bytes = 4096;
+  runtime_.figures["pod-of-web"] = figures;
+  Start();
+  api::RunPodSandboxResponse made;
+  ASSERT_TRUE(Call(&Runtime::RunPodSandbox, Pod("web"), &made).ok());
+  api::CreateContainerRequest create;
+  create.set_pod_sandbox_id(made.pod_sandbox_id());
+  create.mutable_config()->mutable_metadata()->set_name("main");
+  create.mutable_config()->mutable_image()->set_image("app");
+  api::CreateContainerResponse created;
+  ASSERT_TRUE(Call(&Runtime::CreateContainer, create, &created).ok());
+
+  api::ContainerStatsRequest container;
+  api::ContainerStatsResponse container_stats;
+  EXPECT_EQ(Call(&Runtime::ContainerStats, container, &container_stats).error_code(), StatusCode::INVALID_ARGUMENT);
+  container.set_container_id("none");
+  EXPECT_EQ(Call(&Runtime::ContainerStats, container, &container_stats).error_code(), StatusCode::NOT_FOUND);
+  container.set_container_id(created.container_id());
+  ASSERT_TRUE(Call(&Runtime::ContainerStats, container, &container_stats).ok());
+  EXPECT_EQ(container_stats.stats().memory().usage_bytes().value(), 4096U);
+  api::PodSandboxStatsRequest pod;
+  api::PodSandboxStatsResponse pod_stats;
+  EXPECT_EQ(Call(&Runtime::PodSandboxStats, pod, &pod_stats).error_code(), StatusCode::INVALID_ARGUMENT);
+  pod.set_pod_sandbox_id("none");
+  EXPECT_EQ(Call(&Runtime::PodSandboxStats, pod, &pod_stats).error_code(), StatusCode::NOT_FOUND);
+  pod.set_pod_sandbox_id(made.pod_sandbox_id());
+  ASSERT_TRUE(Call(&Runtime::PodSandboxStats, pod, &pod_stats).ok());
+  EXPECT_EQ(pod_stats.stats().linux().cpu().timestamp(), kTimestamp);
+
+  api::ListContainerStatsResponse containers;
+  ASSERT_TRUE(Call(&Runtime::ListContainerStats, api::ListContainerStatsRequest(), &containers).ok());
+  EXPECT_EQ(containers.stats_size(), 1);
+  api::ListPodSandboxStatsRequest other;
+  other.mutable_filter()->set_id("another");
+  api::ListPodSandboxStatsResponse pods;
+  ASSERT_TRUE(Call(&Runtime::ListPodSandboxStats, other, &pods).ok());
+  EXPECT_EQ(pods.stats_size(), 0);
+  api::ListMetricDescriptorsResponse descriptors;
+  ASSERT_TRUE(Call(&Runtime::ListMetricDescriptors, api::ListMetricDescriptorsRequest(), &descriptors).ok());
+  EXPECT_GT(descriptors.descriptors_size(), 30);
+  api::ListPodSandboxMetricsResponse metrics;
+  ASSERT_TRUE(Call(&Runtime::ListPodSandboxMetrics, api::ListPodSandboxMetricsRequest(), &metrics).ok());
+  ASSERT_EQ(metrics.pod_metrics_size(), 1);
+  EXPECT_GT(metrics.pod_metrics(0).metrics_size(), 0);
+  EXPECT_EQ(metrics.pod_metrics(0).container_metrics_size(), 1);
+}
+
+TEST_F(Service, StatsAndMetricsAreStreamedToo) {
+  runtime_.figures["pod-of-web"].timestamp = 1;
+  Start();
+  api::RunPodSandboxResponse made;
+  ASSERT_TRUE(Call(&Runtime::RunPodSandbox, Pod("web"), &made).ok());
+  grpc::ClientContext containers_context;
+  const auto containers = runtime_stub_->StreamContainerStats(&containers_context, api::StreamContainerStatsRequest());
+  api::StreamContainerStatsResponse none;
+  EXPECT_FALSE(containers->Read(&none));
+  EXPECT_TRUE(containers->Finish().ok());
+  grpc::ClientContext pods_context;
+  const auto pods = runtime_stub_->StreamPodSandboxStats(&pods_context, api::StreamPodSandboxStatsRequest());
+  api::StreamPodSandboxStatsResponse pod;
+  ASSERT_TRUE(pods->Read(&pod));
+  EXPECT_EQ(pod.pod_sandbox_stats(0).attributes().id(), made.pod_sandbox_id());
+  EXPECT_FALSE(pods->Read(&pod));
+  EXPECT_TRUE(pods->Finish().ok());
+  grpc::ClientContext metrics_context;
+  const auto metrics = runtime_stub_->StreamPodSandboxMetrics(&metrics_context, api::StreamPodSandboxMetricsRequest());
+  api::StreamPodSandboxMetricsResponse metric;
+  ASSERT_TRUE(metrics->Read(&metric));
+  EXPECT_EQ(metric.pod_sandbox_metrics(0).pod_sandbox_id(), made.pod_sandbox_id());
+  EXPECT_FALSE(metrics->Read(&metric));
+  EXPECT_TRUE(metrics->Finish().ok());
 }
 
 TEST_F(Service, StreamedListsComeInPiecesAndWhole) {

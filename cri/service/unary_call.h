@@ -43,18 +43,6 @@ class UnaryCall : public grpc::ServerUnaryReactor {
 // For calls that this version does not have: finishes at once.
 grpc::ServerUnaryReactor* Refuse(grpc::CallbackServerContext* context, const std::string& why);
 
-template <typename Response>
-grpc::ServerWriteReactor<Response>* RefuseStream(const std::string& why) {
-  class Refusal : public grpc::ServerWriteReactor<Response> {
-   public:
-    explicit Refusal(const std::string& reason) { this->Finish(grpc::Status(grpc::StatusCode::UNIMPLEMENTED, reason)); }
-
-   private:
-    void OnDone() override { delete this; }
-  };
-  return new Refusal(why);
-}
-
 }  // namespace husk::cri
 
 #endif  // HUSK_CRI_SERVICE_UNARY_CALL_H_

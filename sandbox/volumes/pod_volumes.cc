@@ -310,6 +310,15 @@ void PodVolumes::Wake() {
   [[maybe_unused]] const auto written = write(wake_.get(), &one, sizeof one);
 }
 
+StringMap PodVolumes::EmptyDirectories() {
+  const MutexLock lock(mutex_);
+  StringMap paths;
+  for (const auto& [id, volume] : volumes_) {
+    if (volume->source.kind == VolumeKind::kEmptyDirectory) paths[id] = volume->source.path;
+  }
+  return paths;
+}
+
 void PodVolumes::RequestStop() {
   stop_.request_stop();
   Wake();

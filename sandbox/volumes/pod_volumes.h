@@ -45,6 +45,9 @@ class PodVolumes {
   // Removes the volumes that only this container, which is gone from the guest, could have.
   Status Release(const Context& context, const std::vector<ContainerMount>& mounts);
 
+  // The host's paths of the empty directories that are in the guest, by the volume's id.
+  [[nodiscard]] StringMap EmptyDirectories();
+
   // Makes the thread end soon; what is under way fails. The guest keeps what it has.
   void RequestStop();
   // Returns when the thread has ended.
