@@ -1,25 +1,34 @@
-"""Events as the kubelet's evented PLEG takes them. Three pods are booted."""
+"""Events as the kubelet's evented PLEG takes them, and the figures for Prometheus. Five pods are booted."""
 
+import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
 
 import grpc
+import pytest
 
 from harness import cri
-from harness.daemon import eventually
+from harness.daemon import HUSKD, eventually
+from test_resources import DEVOUR
 from test_vm_death import machine_of
+
+METRICS_ADDRESS = "127.0.0.1:19528"
+HUSKD_CONFIGURATION = {"metrics": {"address": METRICS_ADDRESS}}
 
 CREATED, STARTED, STOPPED, DELETED = "CREATED", "STARTED", "STOPPED", "DELETED"
 
 
 class Listener:
-    """A subscriber of its own connection. Once made, it misses nothing."""
+    """A subscriber of its own connection. Once made, it misses nothing. What a huskd tells of the time before, in the
+    first minute of its life, counts only if `before`."""
 
-    def __init__(self, huskd):
+    def __init__(self, huskd, before=False):
+        self._since = 0 if before else time.time_ns()
         self._client = cri.CriClient(huskd.socket)
         self.events, self.error = [], None
         self._call = self._client.GetContainerEvents(deadline=1200)
@@ -30,7 +39,8 @@ class Listener:
     def _read(self):
         try:
             for event in self._call:
-                self.events.append(event)
+                if event.created_at >= self._since:
+                    self.events.append(event)
         except grpc.RpcError as error:
             self.error = error
 
@@ -132,7 +142,7 @@ def test_events_of_a_killed_vm_and_of_a_restart(huskd, image):
     listener.close()
     time.sleep(5)
     huskd.start()
-    again = Listener(huskd)
+    again = Listener(huskd, before=True)
     again.wait_for((STOPPED, ends.id))
     assert again.told() == [(STOPPED, ends.id)]
     assert ends.status().exit_code == 7
@@ -140,3 +150,169 @@ def test_events_of_a_killed_vm_and_of_a_restart(huskd, image):
     again.wait_for((DELETED, survivor.id))
     assert again.told() == [(STOPPED, ends.id), (STOPPED, survivor.id), (DELETED, ends.id), (DELETED, survivor.id)]
     again.close()
+
+
+def ask(request, patience=60):
+    """A request's bytes; the answer's."""
+    host, port = METRICS_ADDRESS.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=patience) as connection:
+        connection.sendall(request)
+        answer = b""
+        while block := connection.recv(65536):
+            answer += block
+    return answer.decode()
+
+
+_SAMPLE = re.compile(r'^([a-z_]+)(?:\{((?:[a-z]+="[^"\\\n]*"(?:,(?=[a-z])|(?=\})))*)\})? (-?[0-9.]+(?:[eE][-+]?[0-9]+)?|\+Inf)$')
+
+
+class Figures:
+    """A scrape, checked as promtool does it: HELP and TYPE before the samples of a family, families in one piece, no
+    sample twice, histograms whole."""
+
+    def __init__(self):
+        head, _, body = ask(b"GET /metrics HTTP/1.1\r\nHost: husk\r\n\r\n").partition("\r\n\r\n")
+        assert head.startswith("HTTP/1.1 200 OK"), head
+        assert "text/plain; version=0.0.4" in head
+        assert body.endswith("\n")
+        self.types, self.samples, helped, family = {}, {}, set(), None
+        for line in body.splitlines():
+            if line.startswith("# HELP "):
+                name, text = line.split(" ", 3)[2:]
+                assert name not in helped and text, line
+                helped.add(name)
+            elif line.startswith("# TYPE "):
+                family, kind = line.split(" ")[2:]
+                assert family in helped and family not in self.types, line
+                self.types[family] = kind
+            else:
+                self._add(line, family)
+        for name in self.types:
+            if self.types[name] == "histogram":
+                self._check_histogram(name)
+
+    def _add(self, line, family):
+        match = _SAMPLE.match(line)
+        assert match, f"no sample: {line!r}"
+        name, labels, value = match.groups()
+        base = re.sub("_(bucket|sum|count)$", "", name) if self.types[family] == "histogram" else name
+        assert base == family, f"{line} stands among {family}"
+        key = (name, frozenset(re.findall('([a-z]+)="([^"]*)"', labels or "")))
+        assert key not in self.samples, f"{line} is there twice"
+        self.samples[key] = float(value)
+
+    def _check_histogram(self, name):
+        for (sample, labels), count in self.samples.items():
+            if sample != f"{name}_count":
+                continue
+            assert (f"{name}_sum", labels) in self.samples
+            buckets = sorted((float(dict(key)["le"]), value) for (bucket, key), value in self.samples.items()
+                             if bucket == f"{name}_bucket" and key - {("le", dict(key)["le"])} == labels)
+            counts = [value for _, value in buckets]
+            assert counts == sorted(counts) and buckets[-1] == (float("inf"), count), (name, buckets, count)
+
+    def __call__(self, name, **labels):
+        """0 for what has not happened."""
+        return self.samples.get((name, frozenset(labels.items())), 0)
+
+
+def test_figures_move_with_what_happens(huskd, image, registry):
+    before = Figures()
+    assert before("husk_pods", state="ready") == 0
+    listener = Listener(huskd)
+    pod = huskd.run_pod("counted")
+    writer = pod.run("writer", image, ["/bin/sh", "-c", "i=0; while [ $i -lt 100 ]; do echo 123456789; i=$((i+1)); done"])
+    assert writer.wait().exit_code == 0
+    sleeper = pod.run("sleeper", image, ["/bin/sleep", "100000"])
+    pod.create("created", image, ["/bin/true"])
+    hungry = pod.run("hungry", image, ["/bin/sh", "-c", f"exec {DEVOUR}"],
+                     linux={"resources": {"memory_limit_in_bytes": 24 << 20}})
+    assert hungry.wait().reason == "OOMKilled"
+    with pytest.raises(grpc.RpcError):
+        huskd.client.ContainerStatus(container_id="nobody")
+    huskd.client.PullImage(image={"image": registry.push("husk/counted")})
+    with pytest.raises(grpc.RpcError):
+        huskd.pull(image.rsplit("/", 1)[0] + "/never-was:1")
+    after = Figures()
+
+    def moved(name, **labels):
+        return after(name, **labels) - before(name, **labels)
+
+    assert moved("husk_calls_total", method="RunPodSandbox", code="OK") == 1
+    assert moved("husk_calls_total", method="StartContainer", code="OK") == 3
+    assert moved("husk_calls_total", method="ContainerStatus", code="NOT_FOUND") == 1
+    assert moved("husk_call_seconds_count", method="RunPodSandbox") == 1
+    assert moved("husk_call_seconds_sum", method="RunPodSandbox") > 0
+    for step in ("network", "cgroup", "disk", "turn", "vm", "agent", "configure"):
+        assert moved("husk_boot_step_seconds_count", step=step) == 1
+        assert moved("husk_boot_step_failures_total", step=step) == 0
+    assert moved("husk_boot_step_seconds_sum", step="agent") > 0
+    assert moved("husk_pod_start_seconds_count") == 1
+    assert moved("husk_agent_calls_total", method="StartContainer", code="OK") == 3
+    assert moved("husk_agent_call_seconds_count", method="StartContainer") == 3
+    assert moved("husk_agent_calls_total", method="Poll", code="OK") > 0
+    assert moved("husk_pulls_total", result="ok") == 1
+    assert moved("husk_pulls_total", result="failed") == 1
+    assert moved("husk_pull_seconds_count") == 2
+    assert moved("husk_container_log_bytes_total") == 1000
+    assert moved("husk_container_exits_total", reason="Completed") == 1
+    assert moved("husk_container_exits_total", reason="OOMKilled") == 1
+    assert moved("husk_oom_kills_total") == 1
+    assert moved("husk_pods", state="ready") == 1
+    assert moved("husk_containers", state="created") == 1
+    assert moved("husk_containers", state="running") == 1
+    assert moved("husk_containers", state="exited") == 2
+    assert moved("husk_lane_finished_total", lane="vm") >= 8
+    assert after("husk_lane_refused_total", lane="vm") == 0
+    assert moved("husk_lane_run_seconds_total", lane="vm") > 0
+    eventually(lambda: len(listener.events) == moved("husk_events_total"), "the listener to have heard all")
+    assert after("husk_event_subscribers") == 1
+    assert after("process_resident_memory_bytes") > 1 << 20
+    assert after("process_cpu_seconds_total") > 0
+    assert abs(after("process_start_time_seconds") - time.time()) < 24 * 3600
+    [build] = [dict(labels) for (name, labels) in after.samples if name == "husk_build_info"]
+    assert build["version"] == huskd.client.Version().runtime_version and build["accelerator"] in ("kvm", "tcg")
+    assert pod.id not in str(after.samples) and "counted" not in str(after.samples), "labels name no pod"
+
+    listener.close()
+    sleeper.execute("/bin/true")
+    pod.remove()
+    last = Figures()
+    assert last("husk_pods", state="ready") == before("husk_pods", state="ready")
+    assert last("husk_containers", state="running") == 0
+    assert last("husk_calls_total", method="ExecSync", code="OK") == after("husk_calls_total", method="ExecSync", code="OK") + 1
+
+
+def test_a_scrape_waits_for_no_pod_and_no_stranger(huskd, image):
+    """A guest that stands still, a hundred connections that say nothing, and garbage."""
+    pod = huskd.run_pod("still")
+    machine = machine_of(huskd, pod)
+    os.kill(machine, signal.SIGSTOP)
+    try:
+        host, port = METRICS_ADDRESS.rsplit(":", 1)
+        idle = [socket.create_connection((host, int(port)), timeout=60) for _ in range(100)]
+        for number, connection in enumerate(idle):
+            with contextlib.suppress(OSError):  # the oldest are closed already
+                connection.sendall(b"GET /metrics HTTP/1.1\r\n" if number % 2 else os.urandom(2000))
+        waiting = huskd.client.future("CreateContainer", pod_sandbox_id=pod.id, sandbox_config=pod.config,
+                                      config=pod.container_config("waits", image, ["/bin/true"]))
+        eventually(lambda: Figures()("husk_lane_running", lane="vm") == 1, "the call that waits for the guest to show")
+        assert Figures()("husk_pods", state="ready") == 1
+        for connection in idle:
+            connection.close()
+    finally:
+        os.kill(machine, signal.SIGCONT)
+    waiting.result()
+    pod.remove()
+    assert ask(b"GET / HTTP/1.1\r\nHost: husk\r\n\r\n").startswith("HTTP/1.1 404")
+
+
+def test_a_wrong_address_is_named_and_none_is_none(tmp_path):
+    def check(address):
+        config = tmp_path / "config.yaml"
+        config.write_text(f"version: 1\nmetrics:\n  address: {address}\n")
+        return subprocess.run([HUSKD, "--config", config, "--check-config"], capture_output=True, text=True)
+    wrong = check("localhost:9477")
+    assert wrong.returncode == 2
+    assert "config.yaml:3:12: metrics.address: expected an address and a port" in wrong.stderr
+    assert check('""').returncode == 0

@@ -36,17 +36,28 @@ void EventHub::Publish(Event event) {
   // The kubelet takes an event for stale that is not newer than what it knows.
   event.created_at = last_created_at_ = std::max(NowNanoseconds(), last_created_at_ + 1);
   const auto shared = std::make_shared<const Event>(std::move(event));
+  ++counters_.published;
   if (keeping_ && kept_.size() < options_.keep_limit) {
     kept_.push_back(shared);
     if (kept_.size() == options_.keep_limit) {
       spdlog::warn("more than {} events since the start: later subscribers get the first of them only", kept_.size());
     }
   }
+  std::size_t cut_off = 0;
   std::erase_if(subscriptions_, [&](const std::weak_ptr<EventSubscription>& weak) {
     const auto subscription = weak.lock();
-    if (subscription) subscription->Add(shared);
+    if (subscription && !subscription->Add(shared)) ++cut_off;
     return subscription == nullptr;
   });
+  counters_.cut_off += cut_off;
+}
+
+EventHub::Counters EventHub::counters() {
+  const MutexLock lock(mutex_);
+  std::erase_if(subscriptions_, [](const auto& weak) { return weak.expired(); });
+  Counters counters = counters_;
+  counters.subscribers = subscriptions_.size();
+  return counters;
 }
 
 void EventHub::BeginRecovery() {
@@ -102,19 +113,22 @@ Status EventSubscription::status() const {
   return waiting_.empty() ? end_ : absl::OkStatus();
 }
 
-void EventSubscription::Add(const std::shared_ptr<const Event>& event) {
+bool EventSubscription::Add(const std::shared_ptr<const Event>& event) {
+  bool taken = true;
   {
     const MutexLock lock(mutex_);
-    if (!end_.ok()) return;
+    if (!end_.ok()) return true;
     if (waiting_.size() < limit_) {
       waiting_.push_back(event);
     } else {
       end_ = absl::ResourceExhaustedError(absl::StrCat(
           "the subscriber is too slow: ", limit_, " events wait for it, and further ones would be lost; list anew"));
       waiting_.clear();
+      taken = false;
     }
   }
   wake_();
+  return taken;
 }
 
 void EventSubscription::End(Status why) {

@@ -54,6 +54,14 @@ class EventHub {
   // Sets created_at. The change must be visible to reads that begin when this returns, or wait for a lock that the
   // caller holds. Never waits for a subscriber.
   void Publish(Event event);
+  // Since the start, but for subscribers.
+  struct Counters {
+    std::uint64_t published = 0;
+    std::uint64_t cut_off = 0;  // subscribers that were too slow
+    std::size_t subscribers = 0;
+  };
+  [[nodiscard]] Counters counters();
+
   // Around a recovery; before it nothing is kept.
   void BeginRecovery();
   void EndRecovery();
@@ -77,6 +85,7 @@ class EventHub {
   bool keeping_ ABSL_GUARDED_BY(mutex_) = false;
   Clock::time_point keep_until_ ABSL_GUARDED_BY(mutex_) = Clock::time_point::max();
   std::int64_t last_created_at_ ABSL_GUARDED_BY(mutex_) = 0;
+  Counters counters_ ABSL_GUARDED_BY(mutex_);
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
@@ -93,7 +102,8 @@ class EventSubscription {
 
  private:
   friend class EventHub;
-  void Add(const std::shared_ptr<const Event>& event);
+  // False if this event ended it.
+  bool Add(const std::shared_ptr<const Event>& event);
   void End(Status why);
 
   const std::size_t limit_;

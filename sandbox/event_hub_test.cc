@@ -62,10 +62,13 @@ TEST(EventHubTest, ASlowSubscriberIsCutOffAlone) {
   EXPECT_THAT(TakeAll(*quick), ElementsAre("0", "1", "2"));
   EXPECT_TRUE(slow->status().ok());
   hub.Publish(Named("3"));
+  hub.Publish(Named("4"));
+  EXPECT_EQ(hub.counters().cut_off, 1U);
+  EXPECT_EQ(hub.counters().published, 5U);
   EXPECT_EQ(slow->status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(slow->status().message()), HasSubstr("too slow"));
   EXPECT_THAT(TakeAll(*slow), ElementsAre());
-  EXPECT_THAT(TakeAll(*quick), ElementsAre("3"));
+  EXPECT_THAT(TakeAll(*quick), ElementsAre("3", "4"));
   EXPECT_TRUE(quick->status().ok());
 }
 
@@ -73,7 +76,9 @@ TEST(EventHubTest, WhoLetsGoIsForgotten) {
   EventHub hub;
   std::atomic<int> woken = 0;
   auto subscription = *hub.Subscribe([&] { ++woken; });
+  EXPECT_EQ(hub.counters().subscribers, 1U);
   subscription.reset();
+  EXPECT_EQ(hub.counters().subscribers, 0U);
   hub.Publish(Named("unheard"));
   EXPECT_EQ(woken, 0);
   EXPECT_FALSE(hub.Wanted());

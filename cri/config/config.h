@@ -57,6 +57,7 @@ struct Config {
   std::string registry_hosts = "/etc/husk/certs.d";
 
   std::vector<std::string> cdi_directories = {"/etc/cdi", "/var/run/cdi"};
+  std::string metrics_address = "127.0.0.1:9477";  // empty: no endpoint
 
   CgroupDriver cgroup_driver = CgroupDriver::kCgroupfs;
   std::string cgroup_root = "/husk";

@@ -66,6 +66,7 @@ TEST(Config, EveryKindOfValueIsRead) {
       "  default_subnet: 192.168.7.0/24\n"
       "  filter_sources: false\n"
       "cgroup: {driver: systemd, root: /machines}\n"
+      "metrics: {address: '[::1]:9000'}\n"
       "lanes:\n"
       "  exec: {workers: 3, queue: 0}\n",
       "a.yaml", false, &config);
@@ -79,6 +80,7 @@ TEST(Config, EveryKindOfValueIsRead) {
   EXPECT_EQ(config.vm.maximum_vcpus, 4U);
   EXPECT_THAT(config.network.plugin_directories, testing::ElementsAre("/a", "/b"));
   EXPECT_EQ(config.cgroup_driver, CgroupDriver::kSystemd);
+  EXPECT_EQ(config.metrics_address, "[::1]:9000");
   EXPECT_EQ(config.lanes.at(static_cast<std::size_t>(LaneClass::kExec)).workers, 3U);
   EXPECT_EQ(config.lanes.at(static_cast<std::size_t>(LaneClass::kExec)).queue, 0U);
 }
@@ -124,6 +126,8 @@ TEST(Config, ErrorsNameThePlaceAndWhatWouldBeRight) {
       {"version: 1\nstreaming: {address: \"127.0.0.1\"}\n", "f:2:22: ", "expected IP:PORT"},
       {"version: 1\nstreaming: {address: \"127.0.0.1:65536\"}\n", "f:2:22: ", "expected IP:PORT"},
       {"version: 1\nstreaming: {key: k.pem}\n", "f:2:18: ", "streaming.key: expected an absolute path"},
+      {"version: 1\nmetrics: {address: \"localhost:9477\"}\n",
+       "f:2:20: ", "metrics.address: expected an address and a port"},
       {"version: 1\nlisten: tcp://0.0.0.0:1\n", "f:2:9: ", "expected unix:///PATH"},
       {"version: 1\nroot: /a\nroot: /b\n", "f:3:1: ", "given twice"},
       {"version: 1\nvm: {kernel: \"/a\n", "f:", ""},

@@ -14,6 +14,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "cri/config/network_address.h"
 
 namespace husk::cri {
 
@@ -299,6 +300,10 @@ std::vector<ConfigField> MakeFields() {
                                 {{"cgroupfs", CgroupDriver::kCgroupfs}, {"systemd", CgroupDriver::kSystemd}},
                                 [](Config& config) -> CgroupDriver& { return config.cgroup_driver; }),
       PathField("cgroup.root", text(&Config::cgroup_root)),
+      TextField("metrics.address", text(&Config::metrics_address),
+                [](const std::string& address) {
+                  return address.empty() ? absl::OkStatus() : ParseNetworkAddress(address).status();
+                }),
   };
   AddLaneFields(&fields);
   return fields;

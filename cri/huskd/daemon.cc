@@ -18,9 +18,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/client/agent_client.h"
+#include "agent/client/call_observer.h"
 #include "agent/common/context.h"
 #include "cri/huskd/instance_lock.h"
 #include "cri/lanes.h"
+#include "cri/metrics/metrics.h"
+#include "cri/metrics/metrics_server.h"
 #include "cri/service/handlers.h"
 #include "cri/service/server.h"
 #include "cri/service/streams.h"
@@ -107,6 +110,7 @@ class Daemon {
   }
 
   void Stop() {
+    metrics_server_.reset();
     if (server_) server_->Shutdown(kShutdownGrace);
     if (streaming_) streaming_->Stop();
     if (lanes_) lanes_->Drain();
@@ -145,6 +149,7 @@ class Daemon {
     if (tcg) {
       spdlog::warn("pods run without hardware virtualisation (TCG), many times slower than with it: {}", probe.reason);
     }
+    metrics_.SetBuild({.version = HUSK_VERSION, .qemu_version = version, .accelerator = tcg ? "tcg" : "kvm"});
     information_["husk"] = nlohmann::json{
         {"version", HUSK_VERSION},
         {"qemu", config_.vm.qemu},
@@ -163,7 +168,9 @@ class Daemon {
   }
 
   Status MakeRuntime(const Context& context) {
-    agents_ = agent::NewTtrpcConnector();
+    agents_ =
+        agent::NewObservedTtrpcConnector([this](std::string_view method, std::chrono::nanoseconds took,
+                                                const Status& status) { metrics_.OnAgentCall(method, took, status); });
     HUSK_ASSIGN_OR_RETURN_DOING(images_,
                                 images::NewImageService({.directory = config_.root + "/images",
                                                          .parallel_layers = config_.parallel_layers,
@@ -187,7 +194,8 @@ class Daemon {
                                                                                 .agents = agents_.get(),
                                                                                 .images = images_.get(),
                                                                                 .network = network_.get(),
-                                                                                .events = &events_}),
+                                                                                .events = &events_,
+                                                                                .observer = &metrics_}),
                                 "open the pods below " + config_.root);
     HUSK_RETURN_IF_ERROR_DOING(runtime_->Recover(context), "recover the pods of the last run");
     // Images of adopted containers are leased now; what nobody holds can go.
@@ -199,7 +207,7 @@ class Daemon {
   }
 
   Status Serve() {
-    lanes_ = std::make_unique<Lanes>(config_.lanes);
+    lanes_ = std::make_unique<Lanes>(config_.lanes, &metrics_);
     HUSK_RETURN_IF_ERROR(StartStreaming());
     handlers_ = std::make_unique<Handlers>(HandlerParts{.runtime = runtime_.get(),
                                                         .network = network_.get(),
@@ -210,6 +218,7 @@ class Daemon {
                                                         .cgroup_driver = config_.cgroup_driver,
                                                         .runtime_ready = [this] { return CheckVmFiles(config_); },
                                                         .information = [this] { return information_; }});
+    HUSK_RETURN_IF_ERROR(ServeMetrics());
     HUSK_ASSIGN_OR_RETURN(const std::string socket, SocketPath(config_.listen));
     HUSK_ASSIGN_OR_RETURN(server_, Server::Start(socket, handlers_.get(), lanes_.get(), &events_));
     spdlog::info("huskd version={} serves listen={} root={} state={}", HUSK_VERSION, config_.listen, config_.root,
@@ -232,10 +241,20 @@ class Daemon {
     return absl::OkStatus();
   }
 
+  Status ServeMetrics() {
+    if (config_.metrics_address.empty()) return absl::OkStatus();
+    const MetricSources sources{.lanes = lanes_.get(), .runtime = runtime_.get(), .events = &events_};
+    HUSK_ASSIGN_OR_RETURN(metrics_server_, MetricsServer::Start({.address = config_.metrics_address},
+                                                                [this, sources] { return metrics_.Text(sources); }));
+    spdlog::info("metrics address={}", metrics_server_->address());
+    return absl::OkStatus();
+  }
+
   const Config config_;
   std::map<std::string, std::string> information_;
   std::optional<InstanceLock> root_lock_;
   std::optional<InstanceLock> state_lock_;
+  Metrics metrics_;
   sandbox::EventHub events_;
   std::unique_ptr<hypervisor::Hypervisor> hypervisor_;
   std::unique_ptr<agent::AgentConnector> agents_;
@@ -246,6 +265,7 @@ class Daemon {
   std::unique_ptr<Lanes> lanes_;
   std::unique_ptr<Handlers> handlers_;
   std::unique_ptr<Server> server_;
+  std::unique_ptr<MetricsServer> metrics_server_;
 };
 
 }  // namespace

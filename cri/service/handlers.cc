@@ -305,6 +305,7 @@ Status Handlers::PullImage(const Context& context, const api::PullImageRequest& 
   const StatusOr<images::Image> image =
       parts_.images->Pull(context, reference, CredentialsFromProto(request.auth()),
                           [&pull](const images::PullProgress& progress) { pull.Update(progress); });
+  parts_.lanes->observer().OnPull(image.ok(), pull.bytes_done(), pull.elapsed());
   if (!image.ok()) return PullError(image.status());
   const double seconds = std::chrono::duration<double>(pull.elapsed()).count();
   spdlog::info("pulled image={} id={} fetched={} seconds={:.1f}", reference, image->id,

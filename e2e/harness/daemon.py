@@ -134,6 +134,8 @@ class Huskd:
                         "default_subnet": f"10.214.{number}.0/24"},
             "images": {"registry_hosts": str(self.registry_hosts)},
             "cgroup": {"root": self.cgroup_root},
+            # Several run at once.
+            "metrics": {"address": ""},
         }
         for section, values in more.items():
             configuration.setdefault(section, {}).update(values)
