@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "agent" / "common"))
 sys.dont_write_bytecode = True
 
-from fuzz_seeds import main, message  # noqa: E402
+from fuzz_seeds import main, message, text  # noqa: E402
 
 POD, CONTAINER, RESOURCES, FILTERS = b"\0", b"\1", b"\2", b"\3"
 
@@ -61,5 +61,42 @@ def cri():
     }
 
 
+# fuzz_spdy's steps.
+RAW, SYN, DATA, CONTROL, HEADERS = range(5)
+
+
+def spdy():
+    def syn(number, kind, flags=0):
+        return bytes([SYN, number, flags, 1]) + text("streamtype") + text(kind)
+    streams = syn(1, "error") + syn(3, "stdin") + syn(5, "stdout")
+    data = bytes([DATA, 3, 0]) + text("hello") + bytes([DATA, 3, 1]) + text("")
+    ping, reset, goaway = (bytes([CONTROL, 1, kind]) + text(rest) for kind, rest in ((6, ""), (3, b"\0\0\0\5"), (7, b"\0" * 4)))
+    return {
+        "session": b"\7" + streams + data + ping + goaway,
+        "resets": b"\0" + streams + reset + data + syn(3, "stdin") + syn(2, "even"),
+        "headers": b"\x1f" + streams + bytes([HEADERS, 1, 0, 2]) + text("a") + text("b") + text("c") + text("") + data,
+        "raw": b"\2" + streams + bytes([RAW, 0, 0]) + text(b"\x80\x03\x00\x01\x00\x00\x00\x0a" + b"\0" * 10) + data,
+        "long-control": b"\xff" + bytes([RAW, 0, 0]) + text(b"\x80\x03\x00\x01\x00\xff\xff\xff"),
+        "ended-at-once": b"\1" + syn(1, "stdin", 1) + bytes([DATA, 1, 1]) + text("late"),
+    }
+
+
+def websocket():
+    def frame(opcode, payload, final=True, mask=b"\x12\x34\x56\x78"):
+        head = bytes([(0x80 if final else 0) | opcode])
+        size = len(payload)
+        head += bytes([0x80 | size]) if size < 126 else bytes([0x80 | 126]) + size.to_bytes(2, "big")
+        return head + mask + bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+    binary, base64 = b"\2", b"\1"
+    return {
+        "session": b"\7" + binary + frame(2, b"\0hello") + frame(9, b"ping") + frame(2, b"\xff\0") + frame(8, b"\x03\xe8"),
+        "pieces": b"\0" + binary + frame(2, b"\0a", False) + frame(9, b"") + frame(0, b"b", False) + frame(0, b""),
+        "base64": b"\3" + base64 + frame(1, b"0aGVsbG8=") + frame(1, b"4e30=", False) + frame(0, b""),
+        "long": b"\xff" + binary + frame(2, b"\0" + b"x" * 300),
+        "unmasked": b"\2" + binary + b"\x82\x01\x00",
+        "huge": b"\2" + binary + b"\x82\xff" + b"\xff" * 8 + b"mask",
+    }
+
+
 if __name__ == "__main__":
-    sys.exit(main(__file__, {"fuzz_cri": cri()}, __doc__))
+    sys.exit(main(__file__, {"fuzz_cri": cri(), "fuzz_spdy": spdy(), "fuzz_websocket": websocket()}, __doc__))
