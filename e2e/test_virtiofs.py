@@ -115,6 +115,11 @@ def test_changes_go_both_ways(shared):
     assert (data / "z" / "b").is_dir() and not (data / "a").exists()
 
 
+def test_files_are_read_far_ahead(shared):
+    code, output = shared.shell("device=$(stat -c %d /data); cat /sys/class/bdi/0:$device/read_ahead_kb")
+    assert (code, output) == (0, "1024\n")
+
+
 def test_what_is_mounted_below_is_there(shared):
     assert shared.shell("cat /data/mounted/below") == (0, "of another file system\n")
     assert shared.shell("echo guest > /data/mounted/new")[0] == 0
