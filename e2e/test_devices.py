@@ -51,6 +51,16 @@ class LoopDevice:
             return False
         return [pid for pid in host.process_ids() if has_it(pid)]
 
+    def access_modes(self):
+        """How its users have opened it."""
+        modes = set()
+        for pid in self.users():
+            for entry in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+                if os.readlink(entry) == self.path:
+                    flags = host.read_text(f"/proc/{pid}/fdinfo/{entry.name}").split("flags:")[1].split()[0]
+                    modes.add(int(flags, 8) & os.O_ACCMODE)
+        return modes
+
     def detach(self):
         subprocess.run(["losetup", "--detach", self.path], check=False)
 
@@ -118,6 +128,7 @@ def test_block_devices(pod, image, disk, other_disk, directory):
     assert code == 0, output
     assert disk.read(512, 12) == b"of the guest"
     # Read-only: kept by the device's rule in the guest, and by the host, which opened it so.
+    assert other_disk.access_modes() == {os.O_RDONLY} and disk.access_modes() == {os.O_RDWR}
     code, output = shell(writer, "dd if=/dev/zero of=/dev/deep/er/xvdb bs=512 count=1")
     assert code != 0 and "not permitted" in output.lower(), output
 

@@ -44,7 +44,6 @@ struct SharedDirectory {
   std::string path;                       // where it was found; for messages alone
   bool read_only = false;                 // kept by the host, whatever the guest does
   bool immediate = false;                 // the guest asks for each name anew: what changes on the host shows at once
-  bool later_mounts = false;              // what the host mounts below it later is shared too, and ends with it there
   std::vector<std::string> cgroup_procs;  // of cgroups that its file server shall be in, as VmConfig's
 };
 

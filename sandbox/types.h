@@ -122,13 +122,10 @@ struct SecurityContext {
   SeccompProfile seccomp;
 };
 
-enum class MountPropagation { kPrivate, kHostToContainer, kBidirectional };
-
 struct ContainerMount {
   std::string container_path;
   std::string host_path;
   bool read_only = false;
-  MountPropagation propagation = MountPropagation::kPrivate;
   std::vector<std::string> flags;  // "nosuid", "nodev", "noexec"
   std::string image;               // a reference or id: the mount is of this image, and there is no host_path
   std::string image_sub_path;      // a directory of it; empty: all of it

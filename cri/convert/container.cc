@@ -18,14 +18,17 @@ namespace {
 // Put before the CRI's names by cri/proto/CMakeLists.txt.
 constexpr char kSignalPrefix[] = "CRI_";
 
+// docs/adr/0088.
 Status CheckPropagation(const api::Mount& mount, const std::string& field) {
   switch (mount.propagation()) {
     case api::PROPAGATION_PRIVATE:
       return absl::OkStatus();
+    case api::PROPAGATION_HOST_TO_CONTAINER:
+      return UnsupportedField(field, "HOST_TO_CONTAINER: what the host mounts later stays out of a virtual machine");
     case api::PROPAGATION_BIDIRECTIONAL:
       return UnsupportedField(field, "BIDIRECTIONAL: what is mounted in a virtual machine cannot appear on the host");
     default:
-      return UnsupportedField(field);
+      return FieldError(field, "unknown");
   }
 }
 

@@ -15,6 +15,8 @@
 namespace husk::hypervisor {
 namespace {
 
+constexpr std::uint32_t kScratchLun = 0;
+
 StatusOr<std::uint64_t> SizeOf(const OpenedExtent& extent, const struct stat& status) {
   if (!extent.block_device) return static_cast<std::uint64_t>(status.st_size);
   std::uint64_t size = 0;
@@ -117,8 +119,11 @@ nlohmann::json VmdkBlockNode(const std::string& name, std::int64_t descriptor_fd
 }
 
 nlohmann::json ScsiDisk(std::uint32_t lun) {
-  return {{"driver", "scsi-hd"}, {"id", LunName(lun)}, {"bus", kScsiBus},      {"channel", 0},
-          {"scsi-id", 0},        {"lun", lun},         {"drive", LunName(lun)}};
+  nlohmann::json device = {{"driver", "scsi-hd"}, {"id", LunName(lun)}, {"bus", kScsiBus},      {"channel", 0},
+                           {"scsi-id", 0},        {"lun", lun},         {"drive", LunName(lun)}};
+  // The guest is told of errors: by itself QEMU stops a VM whose disk has no space left, and nobody would let it go on.
+  if (lun != kScratchLun) device.update({{"werror", "report"}, {"rerror", "report"}});
+  return device;
 }
 
 StatusOr<std::uint32_t> FreeLun(const std::set<std::uint32_t>& used, const std::set<std::uint32_t>& unusable) {

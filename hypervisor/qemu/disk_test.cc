@@ -62,6 +62,12 @@ TEST(BlockNodeTest, BlockDevicesMayHaveSeveralWriters) {
   EXPECT_FALSE(scratch["file"].contains("locking"));
 }
 
+TEST(BlockNodeTest, TheGuestIsToldOfErrorsOfWhatIsPluggedIn) {
+  EXPECT_EQ(ScsiDisk(3)["werror"], "report");
+  EXPECT_EQ(ScsiDisk(3)["rerror"], "report");
+  EXPECT_FALSE(ScsiDisk(0).contains("werror"));
+}
+
 class OpenDiskTest : public ::testing::Test {
  protected:
   void SetUp() override {

@@ -164,7 +164,6 @@ void Fields(Visit visit, T& value) {
   visit("container_path", value.container_path);
   visit("host_path", value.host_path);
   visit("read_only", value.read_only);
-  visit("propagation", value.propagation);
   visit("flags", value.flags);
   visit("image", value.image);
   visit("image_sub_path", value.image_sub_path);
