@@ -49,7 +49,7 @@ std::optional<std::uint64_t> ParseRate(const std::string& text) {
   double number = 0;
   if (known == kUnits.end() || !absl::SimpleAtod(text.substr(0, length), &number)) return std::nullopt;
   const double rate = number * known->second;
-  if (!(rate >= kLeast && rate <= kMost)) return std::nullopt;
+  if (rate < kLeast || rate > kMost) return std::nullopt;
   return static_cast<std::uint64_t>(rate);
 }
 

@@ -21,7 +21,7 @@ constexpr std::size_t kLastWords = 200;
 template <typename T>
 std::int32_t AsLoaded(std::string_view bytes) {
   T value{};
-  std::memcpy(&value, bytes.data(), sizeof(value));
+  bytes.copy(reinterpret_cast<char*>(&value), sizeof(value));
   return static_cast<std::int32_t>(value);
 }
 

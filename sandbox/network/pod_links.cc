@@ -108,6 +108,7 @@ void MergeRoutes(const std::vector<std::vector<NetworkRoute>>& present, NetworkR
 Status CompleteFromNamespace(NetworkResult& result) {
   HUSK_ASSIGN_OR_RETURN(const auto links, ListLinks());
   std::vector<std::string> told;
+  told.reserve(result.interfaces.size());
   for (const NetworkInterface& interface : result.interfaces) told.push_back(interface.name);
   HUSK_RETURN_IF_ERROR(MergeLinks(links, result));
   std::vector<std::vector<NetworkRoute>> routes;
