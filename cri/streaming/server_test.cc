@@ -161,8 +161,12 @@ TEST_F(ServerTest, SpdyWithBytesThatCameWithTheHeaders) {
   Start(Echo);
   Client client(server_->address());
   SpdyClient spdy;
-  client.Send(SpdyClient::Head(Path(echo_)) + spdy.Open(1, "error") + spdy.Open(3, "stdin") + spdy.Open(5, "stdout") +
-              SpdyClient::Data(3, "hello") + SpdyClient::Data(3, "", true));
+  // One by one: a header block depends on those before it.
+  std::string opening = SpdyClient::Head(Path(echo_));
+  opening += spdy.Open(1, "error");
+  opening += spdy.Open(3, "stdin");
+  opening += spdy.Open(5, "stdout");
+  client.Send(opening + SpdyClient::Data(3, "hello") + SpdyClient::Data(3, "", true));
   const std::string answer = client.ReadUntil([](const std::string& bytes) {
     return bytes.size() > 16 && bytes.compare(bytes.size() - 16, 4, std::string("\x80\x03\x00\x07", 4)) == 0;
   });

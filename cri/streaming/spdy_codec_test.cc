@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <zlib.h>
 
+#include <initializer_list>
 #include <memory>
 #include <random>
 #include <utility>
@@ -70,6 +71,12 @@ class SpdyCodecTest : public ::testing::Test {
   static std::string SynWithBlock(std::uint64_t id, const std::string& block, std::uint64_t flags = 0) {
     return Control(1, flags, Number(id, 4) + Number(0, 6) + block);
   }
+  // In this order: a block depends on those before it, and the operands of + are made in any order.
+  static std::string Frames(std::initializer_list<std::string> frames) {
+    std::string bytes;
+    for (const std::string& frame : frames) bytes += frame;
+    return bytes;
+  }
   std::string Reply(std::uint64_t id) { return Control(2, 0, Number(id, 4) + replies_.Write({})); }
   Status Receive(const std::string& bytes) {
     events_.clear();
@@ -83,16 +90,16 @@ class SpdyCodecTest : public ::testing::Test {
 };
 
 TEST_F(SpdyCodecTest, AnswersAStreamAtOnceAndTellsItsHeaders) {
-  ASSERT_TRUE(Receive(Syn(1, {{"streamtype", "error"}}) + Syn(3, {{"streamtype", "stdin"}, {"a", "b"}})).ok());
+  ASSERT_TRUE(Receive(Frames({Syn(1, {{"streamtype", "error"}}), Syn(3, {{"streamtype", "stdin"}, {"a", "b"}})})).ok());
   EXPECT_THAT(Words(events_), ElementsAre("open 1", "open 3"));
   EXPECT_EQ(events_[0].headers, (WireHeaders{{"streamtype", "error"}}));
   EXPECT_EQ(events_[1].headers, (WireHeaders{{"streamtype", "stdin"}, {"a", "b"}}));
-  EXPECT_EQ(codec_.TakeOutput(), Reply(1) + Reply(3));
+  EXPECT_EQ(codec_.TakeOutput(), Frames({Reply(1), Reply(3)}));
   EXPECT_EQ(codec_.TakeOutput(), "");
 }
 
 TEST_F(SpdyCodecTest, RepliesAreReadableByAClientsZlibStream) {
-  ASSERT_TRUE(Receive(Syn(1) + Syn(3)).ok());
+  ASSERT_TRUE(Receive(Frames({Syn(1), Syn(3)})).ok());
   const std::string output = codec_.TakeOutput();
   SpdyHeaderReader reader;
   const std::size_t first = 8 + ReadBigEndian(output, 5, 3);
@@ -101,8 +108,8 @@ TEST_F(SpdyCodecTest, RepliesAreReadableByAClientsZlibStream) {
 }
 
 TEST_F(SpdyCodecTest, DataAndHalfCloseHoweverTheBytesAreCut) {
-  const std::string bytes = Syn(1, {{"x", "y"}}) + Data(1, 0, "hello ") + Ping(1) + Data(1, 0, "") +
-                            Data(1, 1, "world") + Syn(3, {}, 1) + Data(1, 0, "too late");
+  const std::string bytes = Frames({Syn(1, {{"x", "y"}}), Data(1, 0, "hello "), Ping(1), Data(1, 0, ""),
+                                    Data(1, 1, "world"), Syn(3, {}, 1), Data(1, 0, "too late")});
   for (const std::size_t size : {std::size_t{1}, std::size_t{2}, std::size_t{3}, std::size_t{7}, bytes.size()}) {
     SpdyCodec codec;
     std::vector<WireEvent> events;
@@ -148,7 +155,7 @@ TEST_F(SpdyCodecTest, PingsOfItsOwnAreEvenAndTheirEchoesEndThere) {
 }
 
 TEST_F(SpdyCodecTest, IdsAreOddAndRise) {
-  ASSERT_TRUE(Receive(Syn(5) + Syn(2) + Syn(3) + Syn(0)).ok());
+  ASSERT_TRUE(Receive(Frames({Syn(5), Syn(2), Syn(3), Syn(0)})).ok());
   EXPECT_THAT(Words(events_), ElementsAre("open 5"));
   EXPECT_EQ(codec_.TakeOutput(), Reply(5) + RstStream(2, 1) + RstStream(3, 1) + RstStream(0, 1));
   // The zlib stream is in step all the same.
@@ -157,7 +164,7 @@ TEST_F(SpdyCodecTest, IdsAreOddAndRise) {
 }
 
 TEST_F(SpdyCodecTest, AStreamThatIsOpenedTwiceIsLost) {
-  ASSERT_TRUE(Receive(Syn(1) + Syn(1) + Data(1, 0, "x")).ok());
+  ASSERT_TRUE(Receive(Frames({Syn(1), Syn(1), Data(1, 0, "x")})).ok());
   EXPECT_THAT(Words(events_), ElementsAre("open 1", "reset 1"));
 }
 
@@ -190,15 +197,15 @@ TEST_F(SpdyCodecTest, FramesThatDoNotMatterAreTakenAndNotAnswered) {
 }
 
 TEST_F(SpdyCodecTest, HeadersFramesKeepTheZlibStreamInStep) {
-  ASSERT_TRUE(Receive(Syn(1) + Control(8, 0, Number(1, 4) + client_.Write({{"more", "headers"}})) +
-                      Control(2, 0, Number(1, 4) + client_.Write({{"a", "reply"}})))
+  ASSERT_TRUE(Receive(Frames({Syn(1), Control(8, 0, Number(1, 4) + client_.Write({{"more", "headers"}})),
+                              Control(2, 0, Number(1, 4) + client_.Write({{"a", "reply"}}))}))
                   .ok());
   ASSERT_TRUE(Receive(Syn(3, {{"streamtype", "stdout"}})).ok());
   EXPECT_EQ(events_.at(0).headers, (WireHeaders{{"streamtype", "stdout"}}));
 }
 
 TEST_F(SpdyCodecTest, GoAwayNamesTheLastStreamOnceAndRefusesLaterOnes) {
-  ASSERT_TRUE(Receive(Syn(1) + Syn(7)).ok());
+  ASSERT_TRUE(Receive(Frames({Syn(1), Syn(7)})).ok());
   codec_.TakeOutput();
   codec_.SendClose();
   codec_.SendClose();
