@@ -106,7 +106,8 @@ std::set<std::string> NamesWith(const Json& profile, const std::string& action) 
 
 TEST(SeccompProfile, EveryNameIsKnownToLibseccomp) {
   for (const auto& capabilities : {std::vector<std::string>(), AllCapabilities()}) {
-    for (const Json& rule : DefaultSeccompProfile(capabilities)["syscalls"]) {
+    const Json profile = DefaultSeccompProfile(capabilities);
+    for (const Json& rule : profile["syscalls"]) {
       for (const std::string name : rule["names"]) {
         EXPECT_NE(seccomp_syscall_resolve_name(name.c_str()), __NR_SCMP_ERROR) << name;
       }
