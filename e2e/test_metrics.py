@@ -116,12 +116,13 @@ def test_events_of_a_pods_life(huskd, image):
     assert any(line.endswith(f" stopped container e2e/told/failing {failing.id} 3 Error") for line in lines), lines
 
 
-def test_events_of_a_killed_vm_and_of_a_restart(huskd, image):
+def test_events_of_a_killed_vm_and_of_a_restart(huskd, image, tmp_path):
     listener = Listener(huskd)
     victim, survivor = huskd.run_pod("victim"), huskd.run_pod("survivor")
     running = victim.run("running", image, ["/bin/sleep", "100000"])
     created = victim.create("created", image, ["/bin/sleep", "100000"])
-    ends = survivor.run("ends", image, ["/bin/sh", "-c", "while ! test -e /tmp/end; do sleep 0.1; done; exit 7"])
+    ends = survivor.run("ends", image, ["/bin/sh", "-c", "while ! test -e /host/end; do sleep 0.1; done; exit 7"],
+                        mounts=[{"container_path": "/host", "host_path": str(tmp_path)}])
     listener.wait_for((STARTED, ends.id))
     before = len(listener.events)
     os.kill(machine_of(huskd, victim), signal.SIGKILL)
@@ -135,12 +136,11 @@ def test_events_of_a_killed_vm_and_of_a_restart(huskd, image):
     listener.wait_for((DELETED, victim.id))
 
     # The end of a huskd is said, and what ended while none was there is told by the next one.
-    assert ends.execute("/bin/sh", "-c", "(sleep 3; touch /tmp/end) >/dev/null 2>&1 &")[0] == 0
     assert huskd.stop() == 0
     error = listener.wait_for_end()
     assert error.code() == grpc.StatusCode.UNAVAILABLE
     listener.close()
-    time.sleep(5)
+    (tmp_path / "end").touch()
     huskd.start()
     again = Listener(huskd, before=True)
     again.wait_for((STOPPED, ends.id))

@@ -62,6 +62,8 @@ def test_every_line_arrives_once_and_in_order(huskd, writer):
         part = total * kill // (KILLS + 1)
         eventually(lambda: rotation.bytes() >= part, lambda: f"{part} bytes of {rotation.paths()}: {rotation.bytes()}",
                    PATIENCE + MEBIBYTES, interval=0.02)
+        # What the previous huskd wrote may be enough already, before the next one has made its log.
+        eventually(container.log_path.exists, f"{container.log_path}", interval=0.02)
         if kill % 3 == 1:
             # Killed between the kubelet's two steps: the next one finds no log of that name.
             rotation.rotate()

@@ -23,7 +23,7 @@ class Memory:
         self.first = host.resident_bytes(pid)
         self.highest = self.first
         self._pid, self._stop = pid, threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self):
