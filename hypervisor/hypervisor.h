@@ -114,6 +114,11 @@ class Vm {
   // Their tags; after Recover too.
   [[nodiscard]] virtual StatusOr<std::vector<std::string>> SharedDirectories(const Context& context) = 0;
 
+  // The memory that the VM has beside what it was started with, a multiple of 4 MiB. More of it: returns when the guest
+  // has taken it; RESOURCE_EXHAUSTED, and it stays as it was, when VmConfig allows less or the guest does not take it
+  // in time. Less: returns at once, and the guest gives back what it does not use, when it can.
+  virtual Status SetPluggedMemory(const Context& context, std::uint64_t bytes) = 0;
+
   // `callback` is called once, on a thread of hypervisor/'s, as soon as the VM's process has ended: at once if it has.
   // It must not block nor destroy the Vm. Only one callback is kept. It is never called, nor still running, after the
   // Vm's destructor, which waits for it.

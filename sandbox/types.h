@@ -35,6 +35,8 @@ struct LinuxResources {
   std::string cpuset_mems;
   StringMap unified;
   std::int64_t memory_swap_limit_bytes = 0;
+  // Bytes by the page's size in the kernel's words, such as "2MB"; 0: none of them may be used. Not in it: no limit.
+  std::map<std::string, std::uint64_t> hugepage_limits;
 };
 
 struct PodMetadata {

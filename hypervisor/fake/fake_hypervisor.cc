@@ -195,6 +195,15 @@ class FakeMachine::State {
     return absl::OkStatus();
   }
 
+  Status Plug(FakeVmEntry& entry, std::uint64_t bytes) {
+    const MutexLock lock(mutex_);
+    if (!entry.record.alive) return absl::UnavailableError("the VM has ended");
+    const std::uint64_t most = entry.record.maximum_memory_bytes - entry.record.memory_bytes;
+    if (bytes > most) return absl::ResourceExhaustedError(absl::StrCat(bytes, " is more than ", most, " bytes"));
+    entry.record.plugged_bytes = bytes;
+    return absl::OkStatus();
+  }
+
  private:
   struct Failure {
     Status error;
@@ -256,7 +265,7 @@ class FakeVm final : public Vm {
                          .accelerator = Accelerator::kTcg,
                          .command_line = {"fake", record.id},
                          .vcpus = record.vcpus,
-                         .memory_bytes = record.memory_bytes};
+                         .memory_bytes = record.memory_bytes + record.plugged_bytes};
   }
 
   StatusOr<std::uint32_t> AttachDisk(const Context& context, const DiskConfig& disk) override {
@@ -288,6 +297,11 @@ class FakeVm final : public Vm {
   Status DetachSharedDirectory(const Context& context, const std::string& tag) override {
     HUSK_RETURN_IF_ERROR(state_->Check(context, FakeOperation::kDetachShare));
     return state_->EndShare(*entry_, tag);
+  }
+
+  Status SetPluggedMemory(const Context& context, std::uint64_t bytes) override {
+    HUSK_RETURN_IF_ERROR(state_->Check(context, FakeOperation::kPlugMemory));
+    return state_->Plug(*entry_, bytes);
   }
 
   StatusOr<std::vector<std::string>> SharedDirectories(const Context& context) override {

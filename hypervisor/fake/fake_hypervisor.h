@@ -40,6 +40,7 @@ struct FakeVmRecord {
   std::string exit_reason;                    // once it is not alive
   std::map<std::uint32_t, DiskConfig> disks;  // by LUN, without the scratch disk
   std::map<std::string, FakeShare> shares;    // by tag
+  std::uint64_t plugged_bytes = 0;
 };
 
 // Where a failure can be made to happen.
@@ -51,6 +52,7 @@ enum class FakeOperation {
   kDetachDisk,
   kAttachShare,
   kDetachShare,
+  kPlugMemory,
   kInformation,
   kKill
 };

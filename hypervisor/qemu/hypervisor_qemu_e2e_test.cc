@@ -77,6 +77,25 @@ TEST_F(HypervisorQemuTest, HasSlotsForHotplugFromTheStart) {
   EXPECT_EQ(present, 1);
 }
 
+TEST_F(HypervisorQemuTest, MemoryThatNoGuestTakesIsNotAskedForAnyMore) {
+  auto config = Config("a");
+  const std::string directory = config.state_directory;
+  auto vm = MustStart(std::move(config));
+  ASSERT_NE(vm, nullptr);
+  EXPECT_TRUE(vm->SetPluggedMemory(context_, 0).ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(vm->SetPluggedMemory(context_, 2 * kMiB)));
+  const Status much = vm->SetPluggedMemory(context_, 900 * kMiB);
+  EXPECT_TRUE(absl::IsResourceExhausted(much)) << much;
+  EXPECT_THAT(std::string(much.message()), HasSubstr("939524096"));
+  // Nobody is there to take it.
+  const Status silent = vm->SetPluggedMemory(context_.WithTimeout(std::chrono::milliseconds(300)), 128 * kMiB);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(silent)) << silent;
+  vm.reset();
+  const auto memory = Query(directory, "query-memory-devices");
+  ASSERT_EQ(memory.size(), 1U);
+  EXPECT_EQ(memory[0]["data"]["requested-size"], 0);
+}
+
 // VMM-03
 TEST_F(HypervisorQemuTest, QemuHasNoRightsAndNothingOfTheHost) {
   // A descriptor that some library leaks must not reach QEMU.

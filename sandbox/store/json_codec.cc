@@ -1,5 +1,6 @@
 #include "sandbox/store/json_codec.h"
 
+#include <cstdint>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -81,6 +82,7 @@ void Fields(Visit visit, T& value) {
   visit("cpuset_mems", value.cpuset_mems);
   visit("unified", value.unified);
   visit("memory_swap_limit_bytes", value.memory_swap_limit_bytes);
+  visit("hugepage_limits", value.hugepage_limits);
 }
 
 template <typename Visit, Holds<PodMetadata> T>
@@ -238,6 +240,11 @@ json Encode(const StringMap& value) {
   for (const auto& [key, entry] : value) pairs.push_back({Encode(key), Encode(entry)});
   return pairs;
 }
+json Encode(const std::map<std::string, std::uint64_t>& value) {
+  json pairs = json::array();
+  for (const auto& [key, entry] : value) pairs.push_back({Encode(key), Encode(entry)});
+  return pairs;
+}
 json Encode(const std::pair<std::string, std::string>& value) {
   return {Encode(value.first), Encode(value.second)};
 }
@@ -280,6 +287,13 @@ void Decode(const json& source, StringMap& value) {
     std::pair<std::string, std::string> pair;
     Decode(entry, pair);
     value.insert(std::move(pair));
+  }
+}
+void Decode(const json& source, std::map<std::string, std::uint64_t>& value) {
+  for (const json& entry : source) {
+    std::string key;
+    Decode(entry.at(0), key);
+    Decode(entry.at(1), value[key]);
   }
 }
 template <typename T>

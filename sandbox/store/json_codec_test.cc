@@ -20,6 +20,7 @@ TEST(JsonCodecTest, APodComesBackAsItWas) {
   config.namespaces.pid = NamespaceMode::kTarget;
   config.privileged = true;
   config.resources.cpu_quota = 150000;
+  config.resources.hugepage_limits = {{"2MB", std::uint64_t{1} << 40}, {"1GB", 0}};
   config.overhead.memory_limit_bytes = std::int64_t{1} << 40;
   const std::string text = ToJson(config);
   const auto back = PodConfigFromJson(text);

@@ -151,6 +151,9 @@ class GatedVm final : public hypervisor::Vm {
   StatusOr<std::vector<std::string>> SharedDirectories(const Context& context) override {
     return inner_->SharedDirectories(context);
   }
+  Status SetPluggedMemory(const Context& context, std::uint64_t bytes) override {
+    return gate_.Call([&] { return inner_->SetPluggedMemory(context, bytes); });
+  }
   void OnExit(std::function<void(const hypervisor::VmExit&)> callback) override { inner_->OnExit(std::move(callback)); }
   [[nodiscard]] bool alive() const override { return inner_->alive(); }
   Status Kill(const Context& context) override {

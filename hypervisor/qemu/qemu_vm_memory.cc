@@ -1,0 +1,84 @@
+// Memory that a QemuVm gets and gives back while it runs: its one virtio-mem device.
+#include <chrono>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "agent/common/rollback.h"
+#include "hypervisor/qemu/command_line.h"
+#include "hypervisor/qemu/qemu_vm.h"
+
+namespace husk::hypervisor {
+namespace {
+
+using nlohmann::json;
+
+constexpr auto kGuestPatience = std::chrono::seconds(60);
+constexpr auto kUndoTimeout = std::chrono::seconds(15);
+constexpr std::chrono::milliseconds kLook{20};
+// What Linux takes at once of a device like this; of less it takes nothing, and waits.
+constexpr std::uint64_t kStep = std::uint64_t{4} << 20;
+
+struct MemoryDevice {
+  std::uint64_t requested = 0;
+  std::uint64_t size = 0;  // what the guest has taken
+  std::uint64_t maximum = 0;
+};
+
+StatusOr<MemoryDevice> ReadDevice(const Context& context, QmpClient& qmp) {
+  HUSK_ASSIGN_OR_RETURN(const json devices, qmp.Execute(context, "query-memory-devices"));
+  MemoryDevice result;
+  if (!devices.is_array()) return absl::InternalError("QMP query-memory-devices: the reply is no list");
+  for (const json& device : devices) {
+    const json data = device.is_object() ? device.value("data", json()) : json();
+    if (!data.is_object() || data.value("id", json()) != kMemoryDevice) continue;
+    const auto number = [&data](const char* name) {
+      const json value = data.value(name, json());
+      return value.is_number_unsigned() ? value.get<std::uint64_t>() : 0;
+    };
+    result = {.requested = number("requested-size"), .size = number("size"), .maximum = number("max-size")};
+  }
+  return result;
+}
+
+Status Request(const Context& context, QmpClient& qmp, std::uint64_t bytes) {
+  const json arguments{
+      {"path", absl::StrCat("/machine/peripheral/", kMemoryDevice)}, {"property", "requested-size"}, {"value", bytes}};
+  return qmp.Execute(context, "qom-set", arguments).status();
+}
+
+Status AwaitSize(const Context& context, QmpClient& qmp, std::uint64_t bytes) {
+  const Context limited = context.WithTimeout(kGuestPatience);
+  for (;;) {
+    HUSK_ASSIGN_OR_RETURN(const MemoryDevice device, ReadDevice(context, qmp));
+    if (device.size >= bytes) return absl::OkStatus();
+    if (SleepFor(limited, kLook).ok()) continue;
+    HUSK_RETURN_IF_ERROR(context.Check());
+    return absl::ResourceExhaustedError(absl::StrCat("the guest has taken ", device.size, " of them"));
+  }
+}
+
+}  // namespace
+
+Status QemuVm::SetPluggedMemory(const Context& context, std::uint64_t bytes) {
+  const std::string doing = absl::StrCat("plug ", bytes, " bytes of memory");
+  if (bytes % kStep != 0) return absl::InvalidArgumentError(absl::StrCat(doing, ": no multiple of ", kStep));
+  Turn turn(*this);
+  HUSK_RETURN_IF_ERROR_DOING(turn.Take(context), doing);
+  HUSK_ASSIGN_OR_RETURN_DOING(const auto qmp, Qmp(context), doing);
+  HUSK_ASSIGN_OR_RETURN_DOING(const MemoryDevice before, ReadDevice(context, *qmp), doing);
+  if (bytes > before.maximum) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(doing, ": the VM can have ", before.maximum, " beside those it was started with"));
+  }
+  if (bytes == before.requested && bytes <= before.size) return absl::OkStatus();
+  // What cannot be undone is memory that the guest may take later; it does no harm.
+  Rollback rollback(context, kUndoTimeout, [](const std::string& /*step*/, const Status& /*status*/) {});
+  rollback.Add("ask for what it was", [&](const Context& undo) { return Request(undo, *qmp, before.requested); });
+  HUSK_RETURN_IF_ERROR_DOING(Request(context, *qmp, bytes), doing);
+  HUSK_RETURN_IF_ERROR_DOING(AwaitSize(context, *qmp, bytes), doing);
+  rollback.Commit();
+  return absl::OkStatus();
+}
+
+}  // namespace husk::hypervisor
