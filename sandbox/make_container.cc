@@ -8,6 +8,7 @@
 #include "sandbox/cdi/inject.h"
 #include "sandbox/container_disks.h"
 #include "sandbox/container_operations.h"
+#include "sandbox/huge_pages.h"
 #include "sandbox/id.h"
 #include "sandbox/logging.h"
 #include "sandbox/oci/oci_config.h"
@@ -153,6 +154,13 @@ StatusOr<std::string> MakeContainer(Environment& environment, const Context& con
   });
   HUSK_ASSIGN_OR_RETURN(const auto volume_mounts, volumes->Prepare(context, config.mounts));
   FaultPoint("create_container.volumes_prepared");
+
+  if (HasHugePages(config.resources)) {
+    rollback.Add("give its huge pages back", [&environment, &pod, vm](const Context& undo) {
+      return vm->alive() ? GiveBackHugePages(environment, pod.Interruptible(undo), pod) : absl::OkStatus();
+    });
+    HUSK_RETURN_IF_ERROR(MakeRoomForHugePages(environment, context, pod, id, config.resources));
+  }
 
   agent::v1::CreateContainerRequest request;
   *request.mutable_spec() = MakeSpec(id, config, image.run, lun, std::move(oci_config));

@@ -205,6 +205,13 @@ void Pod::SetVm(PodVm vm) {
   vm_ = std::move(vm);
 }
 
+void Pod::SetVmSize(std::uint64_t memory_bytes, std::string information_json) {
+  const MutexLock lock(mutex_);
+  if (vm_.vm == nullptr) return;
+  vm_.memory_bytes = memory_bytes;
+  vm_.information_json = std::move(information_json);
+}
+
 std::shared_ptr<hypervisor::Vm> Pod::vm() const {
   const MutexLock lock(mutex_);
   return vm_.vm;

@@ -112,6 +112,8 @@ class Pod {
   // ---- the VM -------------------------------------------------------------------------------------------------------
 
   void SetVm(PodVm vm);
+  // As PodVm's, when they have changed. Nothing without a VM.
+  void SetVmSize(std::uint64_t memory_bytes, std::string information_json);
   // 0: not known.
   [[nodiscard]] std::uint64_t vm_memory_bytes() const;
   [[nodiscard]] std::shared_ptr<hypervisor::Vm> vm() const;

@@ -38,6 +38,9 @@ Status RemovePodTraces(Environment& environment, const Context& context, Pod& po
 
 // Connects hypervisor's news of the VM's end to the runtime, and gives the pod its VM and the agent's channel.
 void TakeVm(Environment& environment, const Context& context, Pod& pod, std::unique_ptr<hypervisor::Vm> vm);
+// After the VM has another size: what verbose status tells, and the limits of its cgroup on the host, which are best
+// effort.
+void RefreshVm(Environment& environment, const Context& context, Pod& pod);
 // Starts the pod's monitor, which records what it sees.
 void StartPodMonitor(Environment& environment, Pod& pod);
 // The VM ended by itself: shows that at once, then records it.

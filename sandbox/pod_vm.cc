@@ -8,6 +8,7 @@
 #include "sandbox/id.h"
 #include "sandbox/logging.h"
 #include "sandbox/pod_operations.h"
+#include "sandbox/vm_size.h"
 
 namespace husk::sandbox {
 namespace {
@@ -72,7 +73,32 @@ void ContainerEnded(Environment& environment, Pod& pod, const std::string& id, c
   if (changed) spdlog::info("pod={} container={} exited with {} ({})", pod.id(), id, code, reason);
 }
 
+// Arguments are Husk's own, but a path may hold any bytes.
+std::string InformationJson(const hypervisor::VmInformation& information) {
+  return nlohmann::json{{"pid", information.process.pid},
+                        {"accelerator", information.accelerator == hypervisor::Accelerator::kKvm ? "kvm" : "tcg"},
+                        {"vcpus", information.vcpus},
+                        {"memoryBytes", information.memory_bytes},
+                        {"commandLine", information.command_line}}
+      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 }  // namespace
+
+void RefreshVm(Environment& environment, const Context& context, Pod& pod) {
+  const auto vm = pod.vm();
+  if (vm == nullptr) return;
+  const auto information = vm->Information(context.WithTimeout(kInformationWait));
+  if (!information.ok()) {
+    spdlog::warn("pod={} ask for the VM's size: {}", pod.id(), Words(information.status()));
+    return;
+  }
+  pod.SetVmSize(information->memory_bytes, InformationJson(*information));
+  const PodConfig config = pod.Snapshot(false).config;
+  const HostLimits limits = LimitsOnHost(information->memory_bytes, config.resources, config.overhead);
+  const Status set = environment.parts.cgroups->SetLimits(config.cgroup_parent, pod.id(), limits);
+  if (!set.ok()) spdlog::warn("pod={} limit its cgroup: {}", pod.id(), Words(set));
+}
 
 void TakeVm(Environment& environment, const Context& context, Pod& pod, std::unique_ptr<hypervisor::Vm> vm) {
   PodVm holder;
@@ -85,14 +111,7 @@ void TakeVm(Environment& environment, const Context& context, Pod& pod, std::uni
   const auto information = holder.vm->Information(context.WithTimeout(kInformationWait));
   if (information.ok()) {
     holder.memory_bytes = information->memory_bytes;
-    // Arguments are Husk's own, but a path may hold any bytes.
-    holder.information_json =
-        nlohmann::json{{"pid", information->process.pid},
-                       {"accelerator", information->accelerator == hypervisor::Accelerator::kKvm ? "kvm" : "tcg"},
-                       {"vcpus", information->vcpus},
-                       {"memoryBytes", information->memory_bytes},
-                       {"commandLine", information->command_line}}
-            .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    holder.information_json = InformationJson(*information);
   }
   const std::shared_ptr<hypervisor::Vm> shared = holder.vm;
   pod.SetVm(std::move(holder));

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "sandbox/container_disks.h"
 #include "sandbox/container_operations.h"
+#include "sandbox/huge_pages.h"
 #include "sandbox/id.h"
 #include "sandbox/logging.h"
 #include "sandbox/signals.h"
@@ -15,6 +16,7 @@ namespace {
 constexpr auto kLongestGrace = std::chrono::hours(24 * 365);
 constexpr auto kKillWait = std::chrono::seconds(30);
 constexpr auto kDoubtWait = std::chrono::seconds(10);
+constexpr auto kGiveBackWait = std::chrono::seconds(10);
 
 Status NoContainer(const std::string& id) {
   return absl::NotFoundError(absl::StrCat("there is no container ", id));
@@ -149,6 +151,11 @@ Status RemoveContainerFromPod(Environment& environment, const Context& context, 
   HUSK_RETURN_IF_ERROR(environment.store->RemoveContainer(id));
   pod.DropContainer(id);
   spdlog::info("pod={} container={} removed", pod.id(), id);
+  if (HasHugePages(status->config.resources) && !pod.ended()) {
+    const Status given_back = GiveBackHugePages(environment, context.WithTimeout(kGiveBackWait), pod);
+    // The next change of the pod's huge pages tries again.
+    if (!given_back.ok()) spdlog::warn("pod={} {}", pod.id(), Words(given_back));
+  }
   return absl::OkStatus();
 }
 

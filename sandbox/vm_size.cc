@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <type_traits>
 
+#include "absl/strings/match.h"
+
 namespace husk::sandbox {
 namespace {
 
@@ -96,6 +98,25 @@ HostLimits LimitsOnHost(std::uint64_t vm_memory_bytes, const LinuxResources& res
   return limits;
 }
 
+std::uint64_t MemoryForHugePages(const std::vector<LinuxResources>& containers) {
+  // Linux makes descriptors for as much at once.
+  constexpr std::uint64_t kBlock = std::uint64_t{128} << 20;
+  constexpr std::uint64_t kGibibyte = std::uint64_t{1} << 30;
+  constexpr std::uint64_t kMost = std::uint64_t{1} << 60;
+  std::uint64_t bytes = 0;
+  bool gigantic = false;
+  for (const LinuxResources& resources : containers) {
+    for (const auto& [size, limit] : resources.hugepage_limits) {
+      bytes = std::min(bytes + std::min(limit, kMost), kMost);
+      gigantic = gigantic || (limit != 0 && absl::EndsWith(size, "GB"));
+    }
+  }
+  if (bytes == 0) return 0;
+  bytes += bytes / 64 + (std::uint64_t{16} << 20);
+  if (gigantic) bytes += kGibibyte;
+  return (bytes + kBlock - 1) / kBlock * kBlock;
+}
+
 LinuxResources Changed(const LinuxResources& before, const LinuxResources& change) {
   LinuxResources result = before;
   const auto take = [](auto& field, const auto& wanted) {
@@ -114,6 +135,7 @@ LinuxResources Changed(const LinuxResources& before, const LinuxResources& chang
     result.memory_swap_limit_bytes = change.memory_limit_bytes + swap;
   }
   for (const auto& [name, value] : change.unified) result.unified[name] = value;
+  for (const auto& [size, limit] : change.hugepage_limits) result.hugepage_limits[size] = limit;
   return result;
 }
 

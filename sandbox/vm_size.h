@@ -3,6 +3,7 @@
 #define HUSK_SANDBOX_VM_SIZE_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "agent/common/status.h"
 #include "sandbox/host/cgroup.h"
@@ -30,7 +31,13 @@ VmSize SizeVm(const RuntimeOptions& options, const LinuxResources& resources, co
 // and overhead announce. Nothing announced: no limit of the CPU.
 HostLimits LimitsOnHost(std::uint64_t vm_memory_bytes, const LinuxResources& resources, const LinuxResources& overhead);
 
-// `before` with what `change` names: its fields that are neither 0 nor empty, each entry of `unified`. The score of the
+// What has to be plugged into a VM so that its guest can have all these huge pages at once: themselves, the kernel's
+// descriptors of that memory, and for pages that are larger than what is plugged at once, one more, since it begins
+// with memory that the kernel uses itself. A multiple of 128 MiB; 0 for none.
+std::uint64_t MemoryForHugePages(const std::vector<LinuxResources>& containers);
+
+// `before` with what `change` names: its fields that are neither 0 nor empty, each entry of `unified` and of
+// `hugepage_limits`. The score of the
 // OOM killer belongs to processes that run already, and stays.
 LinuxResources Changed(const LinuxResources& before, const LinuxResources& change);
 

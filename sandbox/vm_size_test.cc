@@ -89,10 +89,12 @@ TEST(VmSizeTest, AChangeKeepsWhatItDoesNotName) {
   before.memory_swap_limit_bytes = 1500;
   before.oom_score_adjustment = 7;
   before.unified = {{"memory.high", "1"}, {"pids.max", "2"}};
+  before.hugepage_limits = {{"2MB", 4}, {"1GB", 5}};
   LinuxResources change;
   change.memory_limit_bytes = 2000;
   change.oom_score_adjustment = 9;
   change.unified = {{"pids.max", "3"}};
+  change.hugepage_limits = {{"2MB", 0}};
   const LinuxResources after = Changed(before, change);
   EXPECT_EQ(after.cpu_shares, 100);
   EXPECT_EQ(after.cpu_quota, 50'000);
@@ -100,8 +102,26 @@ TEST(VmSizeTest, AChangeKeepsWhatItDoesNotName) {
   EXPECT_EQ(after.memory_swap_limit_bytes, 2500) << "the swap stays 500";
   EXPECT_EQ(after.oom_score_adjustment, 7);
   EXPECT_EQ(after.unified, (StringMap{{"memory.high", "1"}, {"pids.max", "3"}}));
+  EXPECT_EQ(after.hugepage_limits, (std::map<std::string, std::uint64_t>{{"2MB", 0}, {"1GB", 5}}));
   change.memory_swap_limit_bytes = 2000;
   EXPECT_EQ(Changed(before, change).memory_swap_limit_bytes, 2000);
+}
+
+TEST(VmSizeTest, HugePagesNeedMemoryBesideThemselves) {
+  const auto pages = [](const char* size, std::uint64_t mebibytes) {
+    LinuxResources resources;
+    resources.hugepage_limits[size] = mebibytes * kMebibyte;
+    return resources;
+  };
+  EXPECT_EQ(MemoryForHugePages({}), 0U);
+  EXPECT_EQ(MemoryForHugePages({pages("2MB", 0), pages("1GB", 0)}), 0U);
+  EXPECT_EQ(MemoryForHugePages({pages("2MB", 16)}), 128 * kMebibyte);
+  EXPECT_EQ(MemoryForHugePages({pages("2MB", 100), pages("2MB", 100)}), 256 * kMebibyte);
+  EXPECT_EQ(MemoryForHugePages({pages("2MB", 128)}), 256 * kMebibyte) << "its descriptors need some";
+  EXPECT_EQ(MemoryForHugePages({pages("1GB", 1024)}), (2048 + 128) * kMebibyte) << "one more";
+  LinuxResources endless;
+  endless.hugepage_limits["2MB"] = std::numeric_limits<std::uint64_t>::max();
+  EXPECT_GE(MemoryForHugePages({endless, endless}), std::uint64_t{1} << 60);
 }
 
 TEST(VmSizeTest, FillsLimitsInFromTheHost) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -17,6 +18,8 @@ namespace {
 constexpr std::string_view kService = "husk.agent.v1.Agent";
 // Shorter pieces of an answer are copied into one write.
 constexpr std::size_t kLargePiece = 4096;
+// A marker is written at once: its bytes follow each other closely.
+constexpr auto kHeldPatience = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -62,11 +65,12 @@ std::optional<ChannelDecoder::Event> ChannelDecoder::Next() {
       }
     }
     if (raw_.empty()) return std::nullopt;
-    // Nothing waits for what could become a marker: such bytes are taken as they come and remembered in tail_.
     const std::string both = tail_ + raw_;
     const std::size_t marker = both.find(kChannelMarker);
     if (marker == std::string::npos) {
-      Take(raw_.size());
+      const std::size_t held = released_ ? 0 : std::min(CutMarker(both), raw_.size());
+      if (held == raw_.size()) return std::nullopt;
+      Take(raw_.size() - held);
       continue;
     }
     if (marker > tail_.size()) {
@@ -93,6 +97,7 @@ Channel::Channel(EventLoop& loop, UniqueFd port, Handler handler, std::function<
 
 Channel::~Channel() {
   loop_.Unwatch(port_.get());
+  if (held_) loop_.Cancel(*held_);
 }
 
 Status Channel::Start() {
@@ -126,6 +131,14 @@ void Channel::Dispatch() {
       Request(*event->request);
     }
   }
+  if (held_) loop_.Cancel(*held_);
+  held_.reset();
+  if (!decoder_.holds()) return;
+  held_ = loop_.After(kHeldPatience, [this] {
+    held_.reset();
+    decoder_.Release();
+    Dispatch();
+  });
 }
 
 void Channel::Forget() {

@@ -28,9 +28,17 @@ class ChannelDecoder {
     std::optional<ttrpc::Frame> request;  // else
   };
 
-  void Append(std::string_view bytes) { raw_.append(bytes); }
-  // What comes next, or nothing if more bytes are needed.
+  void Append(std::string_view bytes) {
+    raw_.append(bytes);
+    released_ = false;
+  }
+  // What comes next, or nothing if more bytes are needed: also those that tell whether the last ones begin a marker.
+  // Else the next connection's marker could fill up a request that was cut just before its end.
   std::optional<Event> Next();
+  // True while the connection waits for such bytes.
+  [[nodiscard]] bool holds() const { return connected_ && !raw_.empty(); }
+  // None came: Next gives what there is to the connection.
+  void Release() { released_ = true; }
   // True while bytes are thrown away until the next marker.
   [[nodiscard]] bool lost() const { return !connected_; }
 
@@ -44,6 +52,7 @@ class ChannelDecoder {
   std::string raw_;  // not looked at yet
   std::string nonce_;
   std::string tail_;  // the last bytes taken, as far as they could be the beginning of a marker
+  bool released_ = false;
   bool connected_ = false;
   std::uint64_t position_ = 0;
   ttrpc::Decoder frames_;
@@ -93,8 +102,9 @@ class Channel {
   const Handler handler_;
   const std::function<void()> disconnected_;
   ChannelDecoder decoder_;
-  std::uint64_t connection_ = 0;  // answers to an older one are dropped
-  std::size_t requests_ = 0;      // of this connection, without answer
+  std::optional<EventLoop::TimerId> held_;  // until the bytes that the decoder holds are released
+  std::uint64_t connection_ = 0;            // answers to an older one are dropped
+  std::size_t requests_ = 0;                // of this connection, without answer
   std::deque<std::string> queue_;
   std::size_t queued_ = 0;   // bytes in queue_
   std::size_t written_ = 0;  // of queue_.front()

@@ -1,12 +1,34 @@
-// Containers: changes of a container's cgroup.
+// Containers: their huge pages, and changes of a container's cgroup.
+#include <chrono>
+#include <functional>
 #include <string>
 #include <utility>
 
 #include "agent/guest/containers.h"
 #include "agent/guest/files.h"
 #include "agent/guest/resources.h"
+#include "agent/guest/retry.h"
 
 namespace husk::agent {
+namespace {
+
+constexpr auto kHugePagesPatience = std::chrono::seconds(5);
+
+}  // namespace
+
+GuestTopology Containers::Topology() const {
+  GuestTopology topology = ReadTopology();
+  topology.huge_page_sizes = huge_pages_.Sizes();
+  return topology;
+}
+
+void Containers::ReserveHugePages(const std::string& id, const std::string& config, std::function<void(Status)> done) {
+  const auto bytes = HugePageLimits(config);
+  if (!bytes.ok()) return done(bytes.status());
+  Retry(
+      loop_, kHugePagesPatience, [this, id, bytes = *bytes] { return huge_pages_.Reserve(id, bytes); },
+      std::move(done));
+}
 
 void Containers::UpdateResources(const v1::UpdateResourcesRequest& request,
                                  const Done<v1::UpdateResourcesResponse>& done) {
@@ -20,24 +42,41 @@ void Containers::UpdateResources(const v1::UpdateResourcesRequest& request,
     return;
   }
   if (container->process.exited() || container->removing) return done(v1::UpdateResourcesResponse());
-  const auto resources = FitResources(request.resources_json(), ReadTopology());
+  const auto resources = FitResources(request.resources_json(), Topology());
   if (!resources.ok()) return done(resources.status());
-  auto merged = MergeResources(container->config, *resources);
+  const auto merged = MergeResources(container->config, *resources);
   if (!merged.ok()) return done(merged.status());
-  if (!container->process.running()) {
-    const Status written = CreateFile(Bundle(id) + "/config.json", *merged, 0600);
-    if (!written.ok()) return done(written);
-    container->config = *std::move(merged);
+  ReserveHugePages(id, *merged, [this, id, done, resources = *resources, config = *merged](const Status& reserved) {
+    if (!reserved.ok()) return done(reserved);
+    ApplyResources(id, resources, config, done);
+  });
+}
+
+void Containers::ApplyResources(const std::string& id, const std::string& resources, const std::string& config,
+                                const Done<v1::UpdateResourcesResponse>& done) {
+  Container* const container = FindContainer(id);
+  // It has ended meanwhile.
+  if (container == nullptr || container->process.exited() || container->removing) {
+    huge_pages_.Release(id);
     return done(v1::UpdateResourcesResponse());
   }
-  crun_.Update(id, *resources, [this, id, done, config = *std::move(merged)](const Status& status) {
-    Container* const updated = FindContainer(id);
-    // It has ended meanwhile, which is why crun may have failed.
-    if (updated == nullptr || updated->process.exited()) return done(v1::UpdateResourcesResponse());
-    if (!status.ok()) return done(status);
-    updated->config = config;
-    done(v1::UpdateResourcesResponse());
-  });
+  if (container->process.starting) {
+    container->process.start_waiters.Add([=, this](const Status&) { ApplyResources(id, resources, config, done); });
+    return;
+  }
+  const auto applied = [=, this](const Status& status) { ResourcesApplied(id, status, config, done); };
+  if (container->process.running()) return crun_.Update(id, resources, applied);
+  applied(CreateFile(Bundle(id) + "/config.json", config, 0600));
+}
+
+void Containers::ResourcesApplied(const std::string& id, const Status& status, const std::string& config,
+                                  const Done<v1::UpdateResourcesResponse>& done) {
+  Container* const container = FindContainer(id);
+  // It has ended meanwhile, which is why crun may have failed.
+  if (container == nullptr || container->process.exited()) return done(v1::UpdateResourcesResponse());
+  if (!status.ok()) return ReserveHugePages(id, container->config, [done, status](const Status&) { done(status); });
+  container->config = config;
+  done(v1::UpdateResourcesResponse());
 }
 
 }  // namespace husk::agent

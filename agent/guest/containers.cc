@@ -72,6 +72,7 @@ Containers::Containers(EventLoop& loop, Children& children, Crun& crun, Containe
       volumes_(volumes),
       places_(std::move(places)),
       pod_processes_(children),
+      huge_pages_(places_.huge_pages),
       changed_(std::move(changed)) {}
 
 Containers::Container* Containers::FindContainer(const std::string& id) {
@@ -156,10 +157,14 @@ void Containers::Create(const v1::ContainerSpec& spec, const Done<v1::CreateCont
   for (const v1::ImageMount& mount : spec.image_mounts()) volume_luns.insert(mount.lun());
   roots_.Prepare(id, spec.image_lun(), volume_luns, [this, id, spec](const StatusOr<std::string>& root) {
     if (!root.ok()) return Created(id, root.status());
-    AwaitDisks(spec, [this, id, spec, path = *root](Status status) {
-      if (status.ok()) status = WriteBundle(*FindContainer(id), spec, path);
+    const auto end = [this, id](const Status& status) {
       if (status.ok()) return Created(id, status);
       roots_.Release(id, [this, id, status](const Status&) { Created(id, status); });
+    };
+    AwaitDisks(spec, [this, id, spec, end, path = *root](Status status) {
+      if (status.ok()) status = WriteBundle(*FindContainer(id), spec, path);
+      if (!status.ok()) return end(status);
+      ReserveHugePages(id, FindContainer(id)->config, end);
     });
   });
 }
@@ -230,7 +235,7 @@ Status Containers::WriteBundle(Container& container, const v1::ContainerSpec& sp
   }
   HUSK_ASSIGN_OR_RETURN(facts.user, ResolveUserIn(root, spec.user()));
   HUSK_ASSIGN_OR_RETURN(const std::string complete, CompleteConfig(spec.oci_config_json(), facts));
-  HUSK_ASSIGN_OR_RETURN(container.config, FitConfig(complete, ReadTopology()));
+  HUSK_ASSIGN_OR_RETURN(container.config, FitConfig(complete, Topology()));
   container.created.set_uid(facts.user.uid);
   container.created.set_gid(facts.user.gid);
   for (const std::uint32_t gid : facts.user.additional_gids) container.created.add_supplemental_gids(gid);
@@ -288,6 +293,7 @@ void Containers::Started(const std::string& id, StatusOr<Crun::Started> started)
     if (!status.ok()) kill(started->pid, SIGKILL);
   }
   if (!status.ok()) {
+    huge_pages_.Release(id);
     MarkFailed(container.process, absl::FailedPreconditionError(status.message()));
   } else {
     MarkStarted(container.process, started->pid);
@@ -303,6 +309,7 @@ void Containers::Exited(const std::string& id, int exit_code) {
   Container& container = *FindContainer(id);
   // Without a PID namespace of its own the rest would live on.
   SignalCgroup(Cgroup(id), SIGKILL, /*leader=*/0);
+  huge_pages_.Release(id);
   // Also if the killer took only a child, and the first process went on and ended well: as containerd tells it.
   MarkExited(container.process, exit_code, CgroupOutOfMemory(Cgroup(id)));
   changed_();
@@ -386,6 +393,7 @@ void Containers::Removed(const std::string& id, const Status& status) {
   }
   const std::unique_ptr<Container> removed = std::move(found->second);
   containers_.erase(found);
+  huge_pages_.Release(id);
   RemoveTree(Bundle(id)).IgnoreError();
   removed->remove_waiters.Answer(absl::OkStatus());
   for (const auto& [exec_id, exec] : removed->execs) exec->remove_waiters.Answer(absl::OkStatus());

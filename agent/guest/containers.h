@@ -14,9 +14,11 @@
 #include "agent/guest/cgroup.h"
 #include "agent/guest/container_roots.h"
 #include "agent/guest/crun.h"
+#include "agent/guest/huge_pages.h"
 #include "agent/guest/oci_bundle.h"
 #include "agent/guest/pid_namespace.h"
 #include "agent/guest/process.h"
+#include "agent/guest/resources.h"
 #include "agent/guest/volumes.h"
 #include "agent/proto/agent.pb.h"
 
@@ -32,6 +34,7 @@ class Containers {
     std::string bundles;      // a directory for configurations
     std::string pod_files;    // resolv.conf, hosts, hostname, shm
     std::string cgroup_root;  // where cgroup v2 is mounted
+    HugePages::Places huge_pages = {};
   };
 
   static constexpr std::size_t kMaximumContainers = 256;
@@ -100,6 +103,14 @@ class Containers {
   // The path of the PID namespace that it joins; empty if it has its own.
   StatusOr<std::string> JoinedPidNamespace(Container& container, const v1::ContainerSpec& spec);
   Status WriteBundle(Container& container, const v1::ContainerSpec& spec, const std::string& root);
+  [[nodiscard]] GuestTopology Topology() const;
+  // Those that this configuration of the container names. Memory that was just plugged in comes a moment later.
+  void ReserveHugePages(const std::string& id, const std::string& config, std::function<void(Status)> done);
+  // A change, when its huge pages are there.
+  void ApplyResources(const std::string& id, const std::string& resources, const std::string& config,
+                      const Done<v1::UpdateResourcesResponse>& done);
+  void ResourcesApplied(const std::string& id, const Status& status, const std::string& config,
+                        const Done<v1::UpdateResourcesResponse>& done);
   void Created(const std::string& id, const Status& status);
   void Started(const std::string& id, StatusOr<Crun::Started> started);
   void Exited(const std::string& id, int exit_code);
@@ -120,6 +131,7 @@ class Containers {
   Volumes& volumes_;
   const Places places_;
   PodPidNamespace pod_processes_;
+  HugePages huge_pages_;
   const std::function<void()> changed_;
   std::map<std::string, std::unique_ptr<Container>> containers_;
   std::uint64_t execs_ = 0;  // numbers their cgroups

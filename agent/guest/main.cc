@@ -47,15 +47,19 @@ Status RunAgent() {
   VirtualMachine guest(*loop, kPodFiles, kScratch);
   Volumes volumes(kVolumes, kScratch);
   HUSK_ASSIGN_OR_RETURN(UniqueFd port, OpenPort(kPortName));
-  Service service(*loop, children, std::move(port),
-                  {.roots = &roots,
-                   .guest = &guest,
-                   .volumes = &volumes,
-                   .crun = "/usr/bin/crun",
-                   .crun_state = kCrunState,
-                   .places = {.bundles = kBundles, .pod_files = kPodFiles, .cgroup_root = "/sys/fs/cgroup"},
-                   .scratch = kScratch,
-                   .measure_command = {"/proc/self/exe", kMeasureTrees}});
+  Service service(
+      *loop, children, std::move(port),
+      {.roots = &roots,
+       .guest = &guest,
+       .volumes = &volumes,
+       .crun = "/usr/bin/crun",
+       .crun_state = kCrunState,
+       .places = {.bundles = kBundles,
+                  .pod_files = kPodFiles,
+                  .cgroup_root = "/sys/fs/cgroup",
+                  .huge_pages = {.pools = "/sys/kernel/mm/hugepages", .compact = "/proc/sys/vm/compact_memory"}},
+       .scratch = kScratch,
+       .measure_command = {"/proc/self/exe", kMeasureTrees}});
   HUSK_RETURN_IF_ERROR(service.Start());
   loop->Run();
   return absl::InternalError("the event loop has ended");

@@ -5,7 +5,11 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "agent/common/printable.h"
 #include "agent/guest/files.h"
 #include "agent/guest/oci_json.h"
 #include "agent/guest/text.h"
@@ -43,7 +47,7 @@ bool NamesMissing(const Json& value, std::string_view present) {
   return !std::includes(have->begin(), have->end(), wanted->begin(), wanted->end());
 }
 
-void Fit(Json& resources, const GuestTopology& topology) {
+void FitCpu(Json& resources, const GuestTopology& topology) {
   const auto cpu = resources.find("cpu");
   if (cpu == resources.end() || !cpu->is_object()) return;
   const auto fit = [&cpu](const char* name, std::string_view present) {
@@ -52,6 +56,48 @@ void Fit(Json& resources, const GuestTopology& topology) {
   };
   fit("cpus", topology.cpus);
   fit("mems", topology.memory_nodes);
+}
+
+// The list, if there is one that is whole.
+Json* FindHugePageLimits(Json& resources) {
+  const auto list = resources.find("hugepageLimits");
+  if (list == resources.end() || !list->is_array()) return nullptr;
+  const bool whole = std::all_of(list->begin(), list->end(), [](const Json& limit) {
+    return limit.is_object() && limit.contains("pageSize") && limit["pageSize"].is_string() &&
+           limit.contains("limit") && limit["limit"].is_number_unsigned();
+  });
+  return whole ? &*list : nullptr;
+}
+
+Status FitHugePages(Json& resources, const std::vector<std::string>& sizes) {
+  Json* const limits = FindHugePageLimits(resources);
+  if (limits == nullptr) return absl::OkStatus();
+  Json fitted = Json::array();
+  for (const Json& limit : *limits) {
+    const auto& size = limit["pageSize"].get_ref<const std::string&>();
+    if (std::find(sizes.begin(), sizes.end(), size) != sizes.end()) {
+      fitted.push_back(limit);
+    } else if (limit["limit"] != 0) {
+      return absl::InvalidArgumentError(absl::StrCat("hugepage_limits[", Printable(size, 40),
+                                                     "]: the VM's kernel has huge pages of ",
+                                                     sizes.empty() ? "no size" : absl::StrJoin(sizes, " and ")));
+    }
+  }
+  *limits = std::move(fitted);
+  return absl::OkStatus();
+}
+
+Status Fit(Json& resources, const GuestTopology& topology) {
+  FitCpu(resources, topology);
+  return FitHugePages(resources, topology.huge_page_sizes);
+}
+
+// Null if it has none.
+Json* FindResources(Json& config) {
+  const auto linux_part = config.find("linux");
+  if (linux_part == config.end() || !linux_part->is_object()) return nullptr;
+  const auto resources = linux_part->find("resources");
+  return resources != linux_part->end() && resources->is_object() ? &*resources : nullptr;
 }
 
 std::string Dump(const Json& json) {
@@ -72,17 +118,13 @@ GuestTopology ReadTopology() {
 
 StatusOr<std::string> FitResources(std::string_view resources_json, const GuestTopology& topology) {
   HUSK_ASSIGN_OR_RETURN(Json resources, ParseOciJson(resources_json, "resources_json"));
-  Fit(resources, topology);
+  HUSK_RETURN_IF_ERROR(Fit(resources, topology));
   return Dump(resources);
 }
 
 StatusOr<std::string> FitConfig(std::string_view config_json, const GuestTopology& topology) {
   HUSK_ASSIGN_OR_RETURN(Json config, ParseOciJson(config_json, "oci_config_json"));
-  const auto linux_part = config.find("linux");
-  if (linux_part != config.end() && linux_part->is_object()) {
-    const auto resources = linux_part->find("resources");
-    if (resources != linux_part->end() && resources->is_object()) Fit(*resources, topology);
-  }
+  if (Json* const resources = FindResources(config)) HUSK_RETURN_IF_ERROR(Fit(*resources, topology));
   return Dump(config);
 }
 
@@ -91,6 +133,16 @@ StatusOr<std::string> MergeResources(std::string_view config_json, std::string_v
   HUSK_ASSIGN_OR_RETURN(const Json resources, ParseOciJson(resources_json, "resources_json"));
   config.merge_patch({{"linux", {{"resources", resources}}}});
   return Dump(config);
+}
+
+StatusOr<HugePageBytes> HugePageLimits(std::string_view config_json) {
+  HUSK_ASSIGN_OR_RETURN(Json config, ParseOciJson(config_json, "oci_config_json"));
+  HugePageBytes result;
+  Json* const resources = FindResources(config);
+  const Json* const limits = resources == nullptr ? nullptr : FindHugePageLimits(*resources);
+  if (limits == nullptr) return result;
+  for (const Json& limit : *limits) result[limit["pageSize"].get<std::string>()] = limit["limit"].get<std::uint64_t>();
+  return result;
 }
 
 }  // namespace husk::agent

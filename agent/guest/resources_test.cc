@@ -54,6 +54,37 @@ TEST(ResourcesTest, AConfigurationIsFittedAndChanged) {
                                                  "memory":{"limit":4096}}},"root":{}})"));
 }
 
+TEST(ResourcesTest, HugePagesThatTheGuestDoesNotHaveCanOnlyBeZero) {
+  const GuestTopology topology{.cpus = "0", .memory_nodes = "0", .huge_page_sizes = {"2MB", "1GB"}};
+  const auto fitted = FitConfig(R"({"linux":{"resources":{"hugepageLimits":[{"pageSize":"2MB","limit":4194304},
+      {"pageSize":"64KB","limit":0},{"pageSize":"1GB","limit":0}]}}})",
+                                topology);
+  ASSERT_TRUE(fitted.ok()) << fitted.status();
+  EXPECT_EQ(Json::parse(*fitted).at("linux").at("resources").at("hugepageLimits"),
+            Json::parse(R"([{"pageSize":"2MB","limit":4194304},{"pageSize":"1GB","limit":0}])"));
+  const auto limits = HugePageLimits(*fitted);
+  ASSERT_TRUE(limits.ok()) << limits.status();
+  EXPECT_EQ(*limits, (HugePageBytes{{"2MB", 4194304}, {"1GB", 0}}));
+  const Status refused = FitResources(R"({"hugepageLimits":[{"pageSize":"64KB","limit":65536}]})", topology).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(refused)) << refused;
+  EXPECT_EQ(refused.message(), "hugepage_limits[64KB]: the VM's kernel has huge pages of 2MB and 1GB");
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(FitResources(R"({"hugepageLimits":[{"pageSize":"2MB","limit":2}]})", kTwo).status()));
+}
+
+TEST(ResourcesTest, HugePageLimitsThatAreNoneAreLeftToCrun) {
+  for (const char* odd :
+       {R"({"hugepageLimits":7})", R"({"hugepageLimits":[7]})", R"({"hugepageLimits":[{}]})",
+        R"({"hugepageLimits":[{"pageSize":2,"limit":0}]})", R"({"hugepageLimits":[{"pageSize":"2MB","limit":-1}]})"}) {
+    EXPECT_EQ(Fitted(odd), Json::parse(odd));
+    const auto limits = HugePageLimits(std::string(R"({"linux":{"resources":)") + odd + "}}");
+    ASSERT_TRUE(limits.ok()) << odd;
+    EXPECT_TRUE(limits->empty()) << odd;
+  }
+  EXPECT_TRUE(HugePageLimits("{}")->empty());
+  EXPECT_FALSE(HugePageLimits("[]").ok());
+}
+
 TEST(ResourcesTest, ThisMachineHasACpuAndANode) {
   const GuestTopology topology = ReadTopology();
   EXPECT_FALSE(topology.cpus.empty());

@@ -130,6 +130,8 @@ class ServiceTest : public ::testing::Test {
     std::string pattern = std::filesystem::temp_directory_path() / "husk-agent-XXXXXX";
     base_ = mkdtemp(pattern.data());
     for (const char* name : {"/bundles", "/pod", "/crun"}) std::filesystem::create_directory(base_ + name);
+    std::filesystem::create_directories(base_ + "/pools/hugepages-2048kB");
+    std::ofstream(base_ + "/pools/hugepages-2048kB/nr_hugepages") << "0\n";
     int pair[2];  // NOLINT: socketpair() fills it
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     host_ = UniqueFd(pair[0]);
@@ -164,7 +166,10 @@ class ServiceTest : public ::testing::Test {
                      .volumes = &volumes,
                      .crun = HUSK_FAKE_CRUN,
                      .crun_state = base_ + "/crun",
-                     .places = {.bundles = base_ + "/bundles", .pod_files = base_ + "/pod", .cgroup_root = base_},
+                     .places = {.bundles = base_ + "/bundles",
+                                .pod_files = base_ + "/pod",
+                                .cgroup_root = base_,
+                                .huge_pages = {.pools = base_ + "/pools", .compact = base_ + "/compact"}},
                      .scratch = base_ + "/scratch",
                      .measure_command = {"/bin/sh", "-c", "echo 4096 2", "sh"}});
     ASSERT_TRUE(service.Start().ok());
@@ -343,6 +348,51 @@ TEST_F(ServiceTest, ResourcesChangeBeforeTheStartAndWhileItRuns) {
   ASSERT_TRUE(Write(0, "", true).ok());
   Drain();
   EXPECT_TRUE(update("c", R"({"cpu":{"shares":3}})").ok()) << "it has exited";
+}
+
+TEST_F(ServiceTest, HugePagesAreKeptWhileTheContainerLives) {
+  const auto create = [this](const char* id, const char* resources) {
+    v1::CreateContainerRequest request;
+    request.mutable_spec()->set_id(id);
+    request.mutable_spec()->set_stdin(true);
+    request.mutable_spec()->set_oci_config_json(
+        std::string(R"({"process":{"args":["/bin/cat"]},"linux":{"resources":)") + resources + "}}");
+    return client_->Call<v1::CreateContainerResponse>("CreateContainer", request).status();
+  };
+  const auto update = [this](const char* resources) {
+    v1::UpdateResourcesRequest request;
+    request.set_container_id("c");
+    request.set_resources_json(resources);
+    return client_->Call<v1::UpdateResourcesResponse>("UpdateResources", request).status();
+  };
+  const auto count = [this] {
+    const auto text = ReadFile(base_ + "/pools/hugepages-2048kB/nr_hugepages");
+    return text.ok() ? text->substr(0, text->find('\n')) : "";
+  };
+  const Status refused = create("c", R"({"hugepageLimits":[{"pageSize":"1GB","limit":1073741824}]})");
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument) << refused;
+  EXPECT_NE(refused.message().find("hugepage_limits[1GB]"), std::string::npos) << refused;
+  ASSERT_TRUE(
+      create("c", R"({"hugepageLimits":[{"pageSize":"2MB","limit":4194304},{"pageSize":"1GB","limit":0}]})").ok());
+  EXPECT_EQ(count(), "2");
+  const auto config = ReadFile(base_ + "/bundles/c/config.json");
+  ASSERT_TRUE(config.ok());
+  EXPECT_EQ(config->find("1GB"), std::string::npos) << "no file of the cgroup has that name";
+  ASSERT_TRUE(Start().ok());
+  ASSERT_TRUE(update(R"({"hugepageLimits":[{"pageSize":"2MB","limit":8388608}]})").ok());
+  EXPECT_EQ(count(), "4");
+  EXPECT_FALSE(update(R"({"cpu":{"shares":3},"hugepageLimits":[{"pageSize":"2MB","limit":2097152}]})").ok());
+  EXPECT_EQ(count(), "4") << "crun refused, and all stays as it was";
+  ASSERT_TRUE(update(R"({"hugepageLimits":[{"pageSize":"2MB","limit":2097152}]})").ok());
+  EXPECT_EQ(count(), "1");
+  ASSERT_TRUE(Write(0, "", true).ok());
+  Drain();
+  EXPECT_EQ(count(), "0") << "it has ended";
+  Remove();
+  ASSERT_TRUE(create("c", R"({"hugepageLimits":[{"pageSize":"2MB","limit":2097152}]})").ok());
+  EXPECT_EQ(count(), "1");
+  Remove();
+  EXPECT_EQ(count(), "0") << "it was never started";
 }
 
 TEST_F(ServiceTest, AMissingProgramIsAStartError) {

@@ -28,6 +28,11 @@ constexpr const char* kStaging = "/staging";
 constexpr const char* kStaged = "file";
 constexpr std::uint32_t kMaximumRead = std::uint32_t{1} << 20;
 
+// Its files are a file system by themselves, whose root the containers see.
+bool IsMounted(v1::VolumeMedium medium) {
+  return medium == v1::VIRTIOFS || medium == v1::HUGE_PAGES;
+}
+
 // Names between slashes: none empty, none "." or "..", no NUL.
 StatusOr<std::vector<std::string>> Names(const std::string& path) {
   std::vector<std::string> names;
@@ -166,6 +171,16 @@ Status KeepOnly(const std::string& files, const v1::FileOperation::KeepOnly& kee
   return absl::OkStatus();
 }
 
+Status SetVolumeOwner(const v1::CreateVolumeRequest& request, const std::string& files) {
+  v1::FileOwner owner;
+  owner.set_mode(request.mode());
+  owner.set_uid(request.uid());
+  owner.set_gid(request.gid());
+  const UniqueFd made(open(files.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!made.valid()) return ErrnoStatus(errno, absl::StrCat("open ", files));
+  return SetOwner(made.get(), owner);
+}
+
 Status MakeFiles(const v1::CreateVolumeRequest& request, const std::string& base) {
   HUSK_RETURN_IF_ERROR(MakeDirectories(absl::StrCat(base, kStaging), 0700));
   const std::string files = absl::StrCat(base, kFiles);
@@ -174,13 +189,7 @@ Status MakeFiles(const v1::CreateVolumeRequest& request, const std::string& base
   } else if (mkdir(files.c_str(), 0700) != 0 && errno != EEXIST) {
     return ErrnoStatus(errno, absl::StrCat("mkdir ", files));
   }
-  v1::FileOwner owner;
-  owner.set_mode(request.mode());
-  owner.set_uid(request.uid());
-  owner.set_gid(request.gid());
-  const UniqueFd made(open(files.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  if (!made.valid()) return ErrnoStatus(errno, absl::StrCat("open ", files));
-  return SetOwner(made.get(), owner);
+  return SetVolumeOwner(request, files);
 }
 
 Status MountMemory(const std::string& base, std::uint64_t size_bytes) {
@@ -201,6 +210,22 @@ Status MountShare(const std::string& tag, const std::string& base) {
   // What the kernel says of a tag that no device has.
   if (errno == EINVAL) return absl::NotFoundError(absl::StrCat("there is no virtiofs ", tag));
   return ErrnoStatus(errno, absl::StrCat("mount virtiofs ", tag));
+}
+
+Status MountHugePages(const v1::CreateVolumeRequest& request, const std::string& base) {
+  if (request.single_file()) return absl::InvalidArgumentError("single_file: huge pages are none");
+  const std::string files = absl::StrCat(base, kFiles);
+  HUSK_RETURN_IF_ERROR(MakeDirectories(files, 0700));
+  std::string options = absl::StrCat("mode=0700,pagesize=", request.page_size_bytes());
+  if (request.size_bytes() != 0) absl::StrAppend(&options, ",size=", request.size_bytes());
+  if (mount("volume", files.c_str(), "hugetlbfs", MS_NODEV, options.c_str()) != 0) {
+    if (errno != EINVAL) return ErrnoStatus(errno, "mount the volume's hugetlbfs");
+    return absl::InvalidArgumentError(
+        absl::StrCat("page_size_bytes: the VM's kernel has no huge pages of ", request.page_size_bytes(), " bytes"));
+  }
+  const Status owned = SetVolumeOwner(request, files);
+  if (!owned.ok()) umount2(files.c_str(), UMOUNT_NOFOLLOW);
+  return owned;
 }
 
 // Lets Linux read far ahead: a virtiofs asks for 128 KiB at a time by itself, and each request costs the way to the
@@ -242,7 +267,7 @@ Status Volumes::Create(const v1::CreateVolumeRequest& request) {
   const std::string& parent = request.medium() == v1::SCRATCH ? scratch_ + "/volumes" : memory_;
   volume.base = absl::StrCat(parent, "/", request.volume_id());
   HUSK_RETURN_IF_ERROR(Make(request, volume));
-  if (volume.medium == v1::VIRTIOFS) {
+  if (IsMounted(volume.medium)) {
     volumes_[request.volume_id()] = std::move(volume);
     return absl::OkStatus();
   }
@@ -264,18 +289,21 @@ Status Volumes::Make(const v1::CreateVolumeRequest& request, Volume& volume) {
     case v1::VIRTIOFS:
       if (request.single_file()) return absl::InvalidArgumentError("single_file: a directory of the host is none");
       return MountShare(request.volume_id(), volume.base);
+    case v1::HUGE_PAGES:
+      return MountHugePages(request, volume.base);
     default:
       return absl::InvalidArgumentError("medium: unknown");
   }
 }
 
 Status Volumes::Apply(const Volume& volume, const v1::FileOperation& operation) {
+  if (volume.medium == v1::VIRTIOFS) return absl::InvalidArgumentError("the volume is the host's");
+  if (volume.medium == v1::HUGE_PAGES) return absl::InvalidArgumentError("the volume is of huge pages");
   if (operation.has_write_file()) {
     return volume.single_file ? WriteSingle(volume.base, operation.write_file())
                               : WriteStaged(volume.base, operation.write_file());
   }
   if (volume.single_file) return absl::InvalidArgumentError("the volume is a single file");
-  if (volume.medium == v1::VIRTIOFS) return absl::InvalidArgumentError("the volume is the host's");
   const std::string files = absl::StrCat(volume.base, kFiles);
   if (operation.has_make_directory()) return MakeDirectory(files, operation.make_directory());
   if (operation.has_make_symlink()) return MakeSymlink(volume.base, operation.make_symlink());
@@ -316,7 +344,7 @@ Status Volumes::Remove(const std::string& volume_id) {
   if (volume.medium == v1::SCRATCH) {
     HUSK_RETURN_IF_ERROR(RemoveTree(volume.base));
   } else {
-    const std::string mounted = volume.medium == v1::VIRTIOFS ? volume.base + kFiles : volume.base;
+    const std::string mounted = IsMounted(volume.medium) ? volume.base + kFiles : volume.base;
     if (umount2(mounted.c_str(), UMOUNT_NOFOLLOW) != 0 && errno != EINVAL) {
       return ErrnoStatus(errno, absl::StrCat("unmount volume ", volume_id));
     }

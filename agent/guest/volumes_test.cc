@@ -3,9 +3,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 
 #include <filesystem>
 #include <fstream>
@@ -166,6 +168,44 @@ TEST_F(VolumesTest, AShareThatIsNotThereCanBeAskedForAgain) {
   // Nothing of it is in the way of another kind.
   ASSERT_TRUE(Create(v1::MEMORY).ok());
   EXPECT_TRUE(Write("file", "x").ok());
+}
+
+TEST_F(VolumesTest, HugePagesAreAFileSystemOfTheirOwn) {
+  Start();
+  v1::CreateVolumeRequest request;
+  request.set_volume_id("v");
+  request.set_medium(v1::HUGE_PAGES);
+  request.set_mode(02770);
+  request.set_gid(1001);
+  request.set_page_size_bytes(std::uint64_t{3} << 20);
+  const Status odd = volumes_->Create(request);
+  if (absl::IsUnimplemented(odd) || odd.message().find("No such device") != std::string::npos) {
+    GTEST_SKIP() << "this kernel has no hugetlbfs";
+  }
+  EXPECT_TRUE(absl::IsInvalidArgument(odd)) << odd;
+  EXPECT_THAT(std::string(odd.message()), HasSubstr("page_size_bytes: the VM's kernel has no huge pages of 3145728"));
+  request.set_page_size_bytes(std::uint64_t{2} << 20);
+  request.set_single_file(true);
+  EXPECT_TRUE(absl::IsInvalidArgument(volumes_->Create(request)));
+  request.set_single_file(false);
+  request.set_size_bytes(std::uint64_t{8} << 20);
+  ASSERT_TRUE(volumes_->Create(request).ok());
+  EXPECT_TRUE(volumes_->Create(request).ok());
+  struct statfs file_system{};
+  ASSERT_EQ(statfs(Files().c_str(), &file_system), 0);
+  EXPECT_EQ(file_system.f_type, HUGETLBFS_MAGIC);
+  EXPECT_EQ(file_system.f_bsize, 2 << 20);
+  EXPECT_EQ(file_system.f_blocks, 4U);
+  struct stat info{};
+  ASSERT_EQ(stat(Files().c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 07777U, 02770U);
+  EXPECT_EQ(info.st_gid, 1001U);
+  EXPECT_TRUE(absl::IsInvalidArgument(Write("file", "x")));
+  const auto part = Source("part");
+  ASSERT_TRUE(part.ok()) << part.status();
+  EXPECT_TRUE(volumes_->Trees().empty());
+  ASSERT_TRUE(volumes_->Remove("v").ok());
+  EXPECT_TRUE(std::filesystem::is_empty(base_ + "/memory"));
 }
 
 TEST_F(VolumesTest, NoPathLeavesTheVolume) {

@@ -264,7 +264,7 @@ TEST(ConvertContainer, StatusGivesBackWhatWasGiven) {
   EXPECT_EQ(out.mounts(0).host_path(), "/host");
   EXPECT_TRUE(out.mounts(0).recursive_read_only());
   api::LinuxContainerResources resources = config.linux().resources();
-  resources.clear_hugepage_limits();
+  resources.mutable_hugepage_limits(0)->set_page_size("2MB");  // as the kernel says it
   EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(out.resources().linux(), resources));
 
   status.image_reference.clear();

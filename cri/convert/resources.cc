@@ -25,6 +25,7 @@ constexpr std::int64_t kHighestScore = 1000;
 // Less does not hold crun's own first steps in the container: it would only fail to start, without a word why.
 constexpr std::int64_t kLeastMemory = std::int64_t{512} << 10;
 constexpr std::uint32_t kHighestCpu = 8191;
+constexpr std::uint64_t kMostHugePages = std::uint64_t{1} << 50;  // bytes
 
 Status CheckRange(const std::string& field, std::int64_t value, std::int64_t least, std::int64_t most) {
   if (value >= least && value <= most) return absl::OkStatus();
@@ -99,6 +100,46 @@ Status CheckUnified(const std::string& field, const sandbox::StringMap& unified)
   return absl::OkStatus();
 }
 
+// Of "2MB", as the kubelet writes it, or "2Mi", as it is called in Kubernetes' resources. 0 for what is no such size.
+std::uint64_t PageBytes(absl::string_view text) {
+  constexpr std::size_t kMostDigits = 7;
+  const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  std::uint64_t number = 0;
+  if (digits == 0 || digits > kMostDigits || !absl::SimpleAtoi(text.substr(0, digits), &number)) return 0;
+  const absl::string_view unit = text.substr(digits);
+  std::uint64_t bytes = 0;
+  if (unit == "KB" || unit == "Ki") bytes = number << 10;
+  if (unit == "MB" || unit == "Mi") bytes = number << 20;
+  if (unit == "GB" || unit == "Gi") bytes = number << 30;
+  const bool power_of_two = (bytes & (bytes - 1)) == 0;
+  return power_of_two ? bytes : 0;
+}
+
+// In the kernel's words.
+std::string PageName(std::uint64_t bytes) {
+  if (bytes >= (std::uint64_t{1} << 30)) return absl::StrCat(bytes >> 30, "GB");
+  if (bytes >= (std::uint64_t{1} << 20)) return absl::StrCat(bytes >> 20, "MB");
+  return absl::StrCat(bytes >> 10, "KB");
+}
+
+// The kubelet sends a limit of 0 for each page size of the host that the container does not want.
+Status TakeHugePages(const api::LinuxContainerResources& resources, const std::string& field,
+                     sandbox::LinuxResources& result) {
+  for (const api::HugepageLimit& limit : resources.hugepage_limits()) {
+    const std::string name = absl::StrCat(field, ".hugepage_limits[", limit.page_size(), "]");
+    const std::uint64_t page = PageBytes(limit.page_size());
+    if (page == 0) return FieldError(name, "no size of a huge page, such as 2MB or 1GB");
+    if (limit.limit() > kMostHugePages) {
+      return FieldError(name, absl::StrCat(limit.limit(), " is more than ", kMostHugePages, ", which no machine has"));
+    }
+    if (limit.limit() % page != 0) return FieldError(name, absl::StrCat(limit.limit(), " is no multiple of the size"));
+    if (!result.hugepage_limits.emplace(PageName(page), limit.limit()).second) {
+      return FieldError(name, "the list has that size twice");
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 StatusOr<sandbox::LinuxResources> ResourcesFromProto(const api::LinuxContainerResources& resources,
@@ -118,10 +159,7 @@ StatusOr<sandbox::LinuxResources> ResourcesFromProto(const api::LinuxContainerRe
   HUSK_RETURN_IF_ERROR(CheckList(field + ".cpuset_cpus", result.cpuset_cpus));
   HUSK_RETURN_IF_ERROR(CheckList(field + ".cpuset_mems", result.cpuset_mems));
   HUSK_RETURN_IF_ERROR(CheckUnified(field, result.unified));
-  // The kubelet sends a limit of 0 for each page size of the host; only a real one asks for anything.
-  for (const api::HugepageLimit& limit : resources.hugepage_limits()) {
-    if (limit.limit() != 0) return UnsupportedField(absl::StrCat(field, ".hugepage_limits[", limit.page_size(), "]"));
-  }
+  HUSK_RETURN_IF_ERROR(TakeHugePages(resources, field, result));
   return result;
 }
 
@@ -135,6 +173,11 @@ void ResourcesToProto(const sandbox::LinuxResources& resources, api::LinuxContai
   out->set_cpuset_mems(resources.cpuset_mems);
   ToProtoMap(resources.unified, out->mutable_unified());
   out->set_memory_swap_limit_in_bytes(resources.memory_swap_limit_bytes);
+  for (const auto& [size, bytes] : resources.hugepage_limits) {
+    api::HugepageLimit* const limit = out->add_hugepage_limits();
+    limit->set_page_size(size);
+    limit->set_limit(bytes);
+  }
 }
 
 }  // namespace husk::cri

@@ -78,5 +78,43 @@ TEST(ResourcesFromProtoTest, RefusesNonsenseByTheFieldsName) {
   }
 }
 
+StatusOr<sandbox::LinuxResources> Pages(const std::vector<std::pair<std::string, std::uint64_t>>& limits) {
+  Resources resources;
+  for (const auto& [size, limit] : limits) {
+    auto* const added = resources.add_hugepage_limits();
+    added->set_page_size(size);
+    added->set_limit(limit);
+  }
+  return ResourcesFromProto(resources, "linux");
+}
+
+TEST(ResourcesFromProtoTest, HugePagesOfAnySpelling) {
+  // Zero for every size that a kubelet's host can have.
+  EXPECT_TRUE(Pages({{"64KB", 0}, {"2MB", 0}, {"32MB", 0}, {"512MB", 0}, {"1GB", 0}, {"16GB", 0}}).ok());
+  const auto taken = Pages({{"2Mi", 4 << 20}, {"1048576KB", 0}});
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  EXPECT_EQ(taken->hugepage_limits, (std::map<std::string, std::uint64_t>{{"2MB", 4 << 20}, {"1GB", 0}}));
+  Resources out;
+  ResourcesToProto(*taken, &out);
+  ASSERT_EQ(out.hugepage_limits_size(), 2);
+  EXPECT_EQ(out.hugepage_limits(0).page_size(), "1GB");
+  EXPECT_EQ(out.hugepage_limits(1).limit(), 4U << 20);
+}
+
+TEST(ResourcesFromProtoTest, HugePagesThatMakeNoSenseAreRefusedByTheFieldsName) {
+  for (const char* size : {"", "MB", "2", "2mb", "2MB;", "3MB", "0MB", "-2MB", "+2MB", " 2MB", "2 MB", "2TB", "2MiB",
+                           "99999999MB", "2.0MB", "hugepages-2Mi", "\xff"}) {
+    const Status refused = Pages({{size, 0}}).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(refused)) << size << ": " << refused;
+    EXPECT_TRUE(absl::StartsWith(refused.message(), "linux.hugepage_limits[")) << refused;
+  }
+  EXPECT_FALSE(Pages({{"2MB", 1}}).ok());
+  EXPECT_FALSE(Pages({{"2MB", (2 << 20) - 1}}).ok());
+  EXPECT_FALSE(Pages({{"2MB", std::numeric_limits<std::uint64_t>::max()}}).ok());
+  EXPECT_FALSE(Pages({{"2MB", std::uint64_t{1} << 63}}).ok());
+  EXPECT_FALSE(Pages({{"2MB", 0}, {"2MB", 0}}).ok());
+  EXPECT_FALSE(Pages({{"2MB", 0}, {"2048KB", 2 << 20}}).ok()) << "the same size in other words";
+}
+
 }  // namespace
 }  // namespace husk::cri

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import time
 
+import pytest
+
 # Reads both files by the directory that ..data names at the moment; says each new pair, and every half one.
 WATCH = """
 last=
@@ -108,12 +110,23 @@ class PodDirectory:
 
 
 @contextlib.contextmanager
-def tmpfs(path, options):
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], check=True)
+def mounted(kind, path, options):
+    subprocess.run(["mount", "-t", kind, "-o", options, kind, str(path)], check=True)
     try:
         yield path
     finally:
         subprocess.run(["umount", str(path)], check=True)
+
+
+def tmpfs(path, options):
+    return mounted("tmpfs", path, options)
+
+
+def hugetlbfs(path, options):
+    """As for an emptyDir of medium HugePages. It needs no huge pages of the host's."""
+    if not pathlib.Path("/sys/kernel/mm/hugepages/hugepages-2048kB").exists():
+        pytest.skip("the host's kernel has no hugetlbfs, or no huge pages of 2 MiB")
+    return mounted("hugetlbfs", path, options)
 
 
 def mount(container_path, host_path, readonly=False):

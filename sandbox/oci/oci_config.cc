@@ -191,6 +191,9 @@ Json Limits(const LinuxResources& limits) {
   if (limits.memory_swap_limit_bytes != 0) memory["swap"] = limits.memory_swap_limit_bytes;
   if (!memory.empty()) resources["memory"] = std::move(memory);
   if (!limits.unified.empty()) resources["unified"] = limits.unified;
+  for (const auto& [size, bytes] : limits.hugepage_limits) {
+    resources["hugepageLimits"].push_back({{"pageSize", size}, {"limit", bytes}});
+  }
   return resources;
 }
 

@@ -224,6 +224,10 @@ TEST_F(OciConfigTest, AChangeOfLimitsNamesNoDevices) {
   EXPECT_EQ(Json::parse(MakeOciResources(limits)),
             Json::parse(R"({"cpu":{"quota":-1,"period":100000},"memory":{"swap":-1}})"));
   EXPECT_EQ(MakeOciResources({}), "{}");
+  LinuxResources pages;
+  pages.hugepage_limits = {{"2MB", 4194304}, {"1GB", 0}};
+  EXPECT_EQ(MakeOciResources(pages),
+            R"({"hugepageLimits":[{"limit":0,"pageSize":"1GB"},{"limit":4194304,"pageSize":"2MB"}]})");
   container_.resources = limits;
   EXPECT_EQ(Config()["process"]["oomScoreAdj"], 7);
 }

@@ -203,6 +203,10 @@ Status PodVolumes::MakeInGuest(const Context& context, const VolumeSource& sourc
   // A file is small, and what is in memory on the host, a secret, shall not reach a disk here.
   const bool in_memory = source.in_memory || source.kind == VolumeKind::kFile;
   request.set_medium(in_memory ? agent::v1::MEMORY : agent::v1::SCRATCH);
+  if (source.page_size_bytes != 0) {
+    request.set_medium(agent::v1::HUGE_PAGES);
+    request.set_page_size_bytes(source.page_size_bytes);
+  }
   request.set_single_file(source.kind == VolumeKind::kFile);
   request.set_mode(source.mode);
   request.set_uid(source.uid);

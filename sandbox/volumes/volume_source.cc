@@ -16,6 +16,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "agent/common/printable.h"
 #include "sandbox/host/mount_table.h"
 
 namespace husk::sandbox {
@@ -23,6 +24,7 @@ namespace {
 
 // A file that a channel of 4 MiB frames can carry without holding up the pod's other calls for long.
 constexpr std::int64_t kLongestFile = std::int64_t{16} << 20;
+constexpr std::size_t kLongestName = 300;  // in an error
 
 std::string IdOf(const std::string& path) {
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
@@ -100,13 +102,40 @@ StatusOr<std::string> BoundPath(const std::string& path) {
   return path;
 }
 
+// Pages of the host cannot become a guest's, so what is in them cannot either. The kubelet makes directories, for
+// sub-paths.
+Status CheckEmpty(const std::string& path) {
+  std::error_code error;
+  for (auto entry = std::filesystem::recursive_directory_iterator(path, error);
+       !error && entry != std::filesystem::recursive_directory_iterator(); entry.increment(error)) {
+    if (entry->symlink_status(error).type() == std::filesystem::file_type::directory) continue;
+    return Unsupported(path, absl::StrCat("is a hugetlbfs that holds ", Printable(entry->path().string(), kLongestName),
+                                          ": huge pages of the host cannot be given to a VM"));
+  }
+  return error ? ErrnoStatus(error.value(), absl::StrCat("list ", path)) : absl::OkStatus();
+}
+
+Status FillHugePages(const struct statfs& file_system, VolumeSource& source) {
+  if (source.kind != VolumeKind::kEmptyDirectory) {
+    return Unsupported(source.path,
+                       "is on a hugetlbfs of the host, whose pages a VM cannot share; an emptyDir of medium HugePages "
+                       "is the pod's own");
+  }
+  HUSK_RETURN_IF_ERROR(CheckEmpty(source.path));
+  source.page_size_bytes = static_cast<std::uint64_t>(file_system.f_bsize);
+  // Without a limit the kernel says none, or all ones.
+  const auto pages = static_cast<std::int64_t>(file_system.f_blocks);
+  if (pages > 0) source.size_bytes = static_cast<std::uint64_t>(pages) * source.page_size_bytes;
+  return absl::OkStatus();
+}
+
 Status Fill(VolumeSource& source) {
   struct stat info{};
   struct statfs file_system{};
   if (stat(source.path.c_str(), &info) != 0 || statfs(source.path.c_str(), &file_system) != 0) {
     return ErrnoStatus(errno, absl::StrCat("stat ", source.path));
   }
-  if (file_system.f_type == HUGETLBFS_MAGIC) return Unsupported(source.path, "huge pages are not supported yet");
+  if (file_system.f_type == HUGETLBFS_MAGIC) HUSK_RETURN_IF_ERROR(FillHugePages(file_system, source));
   // No path has two slashes.
   source.id = IdOf(source.read_only ? absl::StrCat(source.path, "//read-only") : source.path);
   source.mode = info.st_mode & 07777U;

@@ -25,11 +25,12 @@ struct VolumeSource {
   bool read_only = false;  // of a shared directory: the guest can never write to it
   bool immediate = false;  // of a shared directory: changes of the host show at once, for the price of slower look-ups
   bool in_memory = false;  // as on the host
-  bool copy_back = false;  // what a container leaves in the file belongs to the host when it exits
-  std::uint32_t mode = 0;  // permission bits
+  std::uint64_t page_size_bytes = 0;  // of an empty directory of huge pages; 0: it is none
+  bool copy_back = false;             // what a container leaves in the file belongs to the host when it exits
+  std::uint32_t mode = 0;             // permission bits
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
-  std::uint64_t size_bytes = 0;  // of an empty directory in memory; 0: no limit
+  std::uint64_t size_bytes = 0;  // of an empty directory in memory or of huge pages; 0: no limit
 };
 
 // Recognises volumes by the place that the kubelet gives them below its directory of the pod,

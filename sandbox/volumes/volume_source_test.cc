@@ -126,5 +126,40 @@ TEST_F(VolumeSourceTest, FindsMemoryAndSubPathsByTheirMounts) {
   EXPECT_EQ(umount2(memory.c_str(), 0), 0);
 }
 
+TEST_F(VolumeSourceTest, AnEmptyDirectoryOfHugePagesIsMadeOfTheGuests) {
+  ASSERT_EQ(unshare(CLONE_NEWNS), 0);
+  ASSERT_EQ(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
+  const std::string pages = Directory("volumes/kubernetes.io~empty-dir/pages");
+  const std::string other = directory_ + "/other";
+  std::filesystem::create_directories(other);
+  if (mount("none", pages.c_str(), "hugetlbfs", 0, "pagesize=2M,mode=0770") != 0) {
+    GTEST_SKIP() << "this kernel has no hugetlbfs, or no huge pages of 2 MiB";
+  }
+  ASSERT_EQ(mount("none", other.c_str(), "hugetlbfs", 0, "pagesize=2M,size=4M"), 0);
+  const auto source = Find(pages);
+  ASSERT_TRUE(source.ok()) << source.status();
+  EXPECT_EQ(source->kind, VolumeKind::kEmptyDirectory);
+  EXPECT_EQ(source->page_size_bytes, 2U << 20);
+  EXPECT_EQ(source->size_bytes, 0U);
+  EXPECT_EQ(source->mode, 0770U);
+  std::filesystem::create_directory(pages + "/part");
+  const auto part = Find(pages + "/part");
+  ASSERT_TRUE(part.ok()) << part.status();
+  EXPECT_EQ(part->id, source->id);
+  EXPECT_EQ(part->sub_path, "part");
+  std::ofstream(pages + "/part/full");
+  const Status full = Find(pages).status();
+  EXPECT_TRUE(absl::IsUnimplemented(full)) << full;
+  EXPECT_THAT(std::string(full.message()), HasSubstr("/part/full:"));
+  const Status elsewhere = Find(other).status();
+  EXPECT_TRUE(absl::IsUnimplemented(elsewhere)) << elsewhere;
+  EXPECT_THAT(std::string(elsewhere.message()), HasSubstr("emptyDir of medium HugePages"));
+  EXPECT_EQ(umount2(pages.c_str(), 0), 0);
+  ASSERT_EQ(mount("none", pages.c_str(), "hugetlbfs", 0, "pagesize=2M,size=4M"), 0);
+  EXPECT_EQ(Find(pages)->size_bytes, 4U << 20);
+  EXPECT_EQ(umount2(pages.c_str(), 0), 0);
+  EXPECT_EQ(umount2(other.c_str(), 0), 0);
+}
+
 }  // namespace
 }  // namespace husk::sandbox
