@@ -59,6 +59,15 @@ class GrpcClient final : public Client {
   StatusOr<api::ExecSyncResponse> Call(const api::ExecSyncRequest& request) override {
     return Make(runtime_.get(), &api::RuntimeService::Stub::ExecSync, request);
   }
+  StatusOr<api::ExecResponse> Call(const api::ExecRequest& request) override {
+    return Make(runtime_.get(), &api::RuntimeService::Stub::Exec, request);
+  }
+  StatusOr<api::AttachResponse> Call(const api::AttachRequest& request) override {
+    return Make(runtime_.get(), &api::RuntimeService::Stub::Attach, request);
+  }
+  StatusOr<api::PortForwardResponse> Call(const api::PortForwardRequest& request) override {
+    return Make(runtime_.get(), &api::RuntimeService::Stub::PortForward, request);
+  }
   StatusOr<api::ListPodSandboxStatsResponse> Call(const api::ListPodSandboxStatsRequest& request) override {
     return Make(runtime_.get(), &api::RuntimeService::Stub::ListPodSandboxStats, request);
   }

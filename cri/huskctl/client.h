@@ -37,6 +37,9 @@ class Client {
   virtual StatusOr<api::ContainerStatusResponse> Call(const api::ContainerStatusRequest& request) = 0;
   virtual StatusOr<api::ListContainersResponse> Call(const api::ListContainersRequest& request) = 0;
   virtual StatusOr<api::ExecSyncResponse> Call(const api::ExecSyncRequest& request) = 0;
+  virtual StatusOr<api::ExecResponse> Call(const api::ExecRequest& request) = 0;
+  virtual StatusOr<api::AttachResponse> Call(const api::AttachRequest& request) = 0;
+  virtual StatusOr<api::PortForwardResponse> Call(const api::PortForwardRequest& request) = 0;
   virtual StatusOr<api::ListPodSandboxStatsResponse> Call(const api::ListPodSandboxStatsRequest& request) = 0;
   virtual StatusOr<api::PullImageResponse> Call(const api::PullImageRequest& request) = 0;
   virtual StatusOr<api::ImageStatusResponse> Call(const api::ImageStatusRequest& request) = 0;

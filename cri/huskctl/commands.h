@@ -1,4 +1,5 @@
-// huskctl's commands. Each prints to standard output and returns the process's exit code, or an error that main prints.
+// huskctl's commands, but for those in streams/. Each prints to standard output and returns the process's exit code, or
+// an error that main prints.
 #ifndef HUSK_CRI_HUSKCTL_COMMANDS_H_
 #define HUSK_CRI_HUSKCTL_COMMANDS_H_
 
@@ -30,8 +31,6 @@ StatusOr<int> StopPodOrContainer(Client& client, const std::string& name, std::c
 StatusOr<int> RemovePods(Client& client, const std::vector<std::string>& names, bool force);
 
 StatusOr<int> Logs(Client& client, const std::string& container, bool follow);
-StatusOr<int> Exec(Client& client, const std::string& container, const std::vector<std::string>& command,
-                   std::chrono::seconds timeout);
 
 // One line an event, until huskd or the user ends it.
 StatusOr<int> Events(Client& client, bool json);

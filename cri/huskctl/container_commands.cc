@@ -1,5 +1,3 @@
-#include <cstdio>
-
 #include "absl/strings/str_cat.h"
 #include "agent/common/context.h"
 #include "cri/huskctl/commands.h"
@@ -25,19 +23,6 @@ StatusOr<int> Logs(Client& client, const std::string& container, bool follow) {
     HUSK_RETURN_IF_ERROR(SleepFor(Context::Background(), std::chrono::milliseconds(200)));
     HUSK_ASSIGN_OR_RETURN(status, client.Call(request));
   }
-}
-
-StatusOr<int> Exec(Client& client, const std::string& container, const std::vector<std::string>& command,
-                   std::chrono::seconds timeout) {
-  HUSK_ASSIGN_OR_RETURN(const api::Container found, FindContainer(client, container));
-  api::ExecSyncRequest request;
-  request.set_container_id(found.id());
-  request.mutable_cmd()->Add(command.begin(), command.end());
-  request.set_timeout(timeout.count());
-  HUSK_ASSIGN_OR_RETURN(const api::ExecSyncResponse result, client.Call(request));
-  std::fwrite(result.stdout().data(), 1, result.stdout().size(), stdout);
-  std::fwrite(result.stderr().data(), 1, result.stderr().size(), stderr);
-  return result.exit_code();
 }
 
 }  // namespace husk::huskctl

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "cri/huskctl/commands.h"
+#include "cri/huskctl/streams/stream_command_line.h"
 
 namespace husk::huskctl {
 namespace {
@@ -18,7 +19,7 @@ struct Arguments {
   std::string credentials;
   std::string name;
   std::vector<std::string> names;
-  std::vector<std::string> command;
+  StreamArguments streams;
   std::int64_t seconds = 0;
   bool all = false;
   bool follow = false;
@@ -82,16 +83,6 @@ void AddContainerCommands(CLI::App* app, Arguments* arguments, Action* action) {
   logs->add_flag("-f,--follow", arguments->follow, "Go on until the container exits");
   logs->callback(
       [=] { *action = [arguments](Client& client) { return Logs(client, arguments->name, arguments->follow); }; });
-  CLI::App* exec = app->add_subcommand("exec", "Run a command in a container and print its output when it ends");
-  exec->add_option("container", arguments->name, "Id, name, pod/name, or a prefix of the id")->required();
-  exec->add_option("command", arguments->command, "The command, after --")->required();
-  auto* timeout = exec->add_option("-t,--timeout", "Seconds; none if not given")->check(CLI::PositiveNumber);
-  exec->callback([=] {
-    const std::int64_t seconds = timeout->count() == 0 ? 0 : timeout->as<std::int64_t>();
-    *action = [arguments, seconds](Client& client) {
-      return Exec(client, arguments->name, arguments->command, std::chrono::seconds(seconds));
-    };
-  });
 }
 
 void AddEventsCommand(CLI::App* app, Arguments* arguments, Action* action) {
@@ -141,6 +132,7 @@ int Main(int argc, char** argv) {
       ->capture_default_str();
   AddPodCommands(&app, &arguments, &action);
   AddContainerCommands(&app, &arguments, &action);
+  AddStreamCommands(&app, &arguments.streams, &action);
   AddEventsCommand(&app, &arguments, &action);
   AddStatsCommand(&app, &arguments, &action);
   AddImageCommands(&app, &arguments, &action);

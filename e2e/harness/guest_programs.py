@@ -19,3 +19,13 @@ def image_layers(names, directory):
     """The sample image's layers and one with these programs in /."""
     programs = [sample_image.Entry(name, compile_program(name, directory).read_bytes()) for name in names]
     return [*sample_image.sample_layers(), sample_image.layer_tar(programs)]
+
+
+def installed_program_layer(program):
+    """A layer with a program that Debian has installed here, and the libraries that it needs."""
+    lines = subprocess.run(["ldd", program], check=True, capture_output=True, text=True).stdout.splitlines()
+    files = [program, *(word for line in lines for word in line.split() if word.startswith("/"))]
+    directories = {str(parent) for path in files for parent in pathlib.Path(path.lstrip("/")).parents} - {"."}
+    entries = [sample_image.Entry(name) for name in sorted(directories)]
+    entries += [sample_image.Entry(path.lstrip("/"), pathlib.Path(path).read_bytes()) for path in files]
+    return sample_image.layer_tar(entries)
