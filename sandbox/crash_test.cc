@@ -99,13 +99,18 @@ TEST_F(CrashTest, DuringRunPod) {
 TEST_F(CrashTest, DuringCreateContainer) {
   std::string pod;
   DieAtEveryPassage([&] { pod = RunPod(); },
-                    [&] { runtime_->CreateContainer(context_, pod, Config("main")).status().IgnoreError(); },
+                    [&] {
+                      ContainerConfig config = Config("main");
+                      config.resources.hugepage_limits = {{"2MB", std::uint64_t{4} << 20}};
+                      runtime_->CreateContainer(context_, pod, config).status().IgnoreError();
+                    },
                     [&] {
                       EXPECT_EQ(StateOf(pod), PodState::kReady);
                       const std::size_t known = runtime_->ListContainers({}).size();
                       EXPECT_EQ(Guest(pod).container_ids().size(), known);
                       EXPECT_EQ(machine_.vm(pod)->disks.size(), known);
                       EXPECT_EQ(static_cast<std::size_t>(images_.leases()), known);
+                      EXPECT_EQ(machine_.vm(pod)->plugged_bytes > 0, known > 0);
                       RunContainer(pod);
                       EXPECT_EQ(runtime_->ListContainers({}).size(), 1U);
                       EXPECT_EQ(machine_.vm(pod)->disks.size(), 1U);
@@ -118,7 +123,11 @@ TEST_F(CrashTest, DuringRemoveContainer) {
   DieAtEveryPassage(
       [&] {
         pod = RunPod();
-        id = RunContainer(pod);
+        ContainerConfig config = Config("main");
+        config.resources.hugepage_limits = {{"2MB", std::uint64_t{4} << 20}};
+        id = runtime_->CreateContainer(context_, pod, config).value_or("");
+        EXPECT_TRUE(runtime_->StartContainer(context_, id).ok());
+        EXPECT_GT(machine_.vm(pod)->plugged_bytes, 0U);
       },
       [&] { runtime_->RemoveContainer(context_, id).IgnoreError(); },
       [&] {
@@ -126,6 +135,7 @@ TEST_F(CrashTest, DuringRemoveContainer) {
         EXPECT_TRUE(runtime_->RemoveContainer(context_, id).ok());
         EXPECT_TRUE(Guest(pod).container_ids().empty());
         EXPECT_TRUE(machine_.vm(pod)->disks.empty());
+        EXPECT_EQ(machine_.vm(pod)->plugged_bytes, 0U);
         EXPECT_EQ(images_.leases(), 0);
       });
 }

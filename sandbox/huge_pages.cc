@@ -65,8 +65,8 @@ Status MakeRoomForHugePages(Environment& environment, const Context& context, Po
   return Annotate(Plug(environment, context, pod, containers), FieldsOf(wanted));
 }
 
-Status GiveBackHugePages(Environment& environment, const Context& context, Pod& pod) {
-  return Annotate(Plug(environment, context, pod, InForce(pod, "")), "give back memory of huge pages");
+Status GiveBackHugePages(Environment& environment, const Context& context, Pod& pod, const std::string& removed) {
+  return Annotate(Plug(environment, context, pod, InForce(pod, removed)), "give back memory of huge pages");
 }
 
 }  // namespace husk::sandbox

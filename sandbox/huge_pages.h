@@ -21,8 +21,9 @@ namespace husk::sandbox {
 // cgroup on the host follow.
 Status MakeRoomForHugePages(Environment& environment, const Context& context, Pod& pod, const std::string& container_id,
                             const LinuxResources& wanted);
-// Takes out what the pod's containers do not need any more, as far as the guest lets it go.
-Status GiveBackHugePages(Environment& environment, const Context& context, Pod& pod);
+// Takes out what the pod's containers, but for one that is being removed, do not need any more, as far as the guest
+// lets it go.
+Status GiveBackHugePages(Environment& environment, const Context& context, Pod& pod, const std::string& removed = "");
 
 }  // namespace husk::sandbox
 

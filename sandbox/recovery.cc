@@ -12,6 +12,7 @@
 #include "sandbox/container_disks.h"
 #include "sandbox/container_operations.h"
 #include "sandbox/host/pod_id.h"
+#include "sandbox/huge_pages.h"
 #include "sandbox/id.h"
 #include "sandbox/logging.h"
 #include "sandbox/pod_operations.h"
@@ -56,6 +57,7 @@ class Adoption {
     StartPodMonitor(environment_, pod_);
     for (const ContainerRecord& record : containers_) Adopt(record);
     if (processes_) DetachUnusedDisks();
+    if (pages_left_) GiveBackPages();
     HUSK_RETURN_IF_ERROR(pod_.SetReady());
     AwaitMissedExits();
     spdlog::info("pod={} adopted", pod_.id());
@@ -125,7 +127,10 @@ class Adoption {
     const std::string& id = record.status.id;
     if (record.phase == ContainerPhase::kCreating || record.phase == ContainerPhase::kRemoving) {
       // Without an answer it stays in the guest and in the store, for the next start or the pod's removal.
-      if (processes_ && RemoveFromGuest(id)) Forget(record);
+      if (processes_ && RemoveFromGuest(id)) {
+        Forget(record);
+        pages_left_ = pages_left_ || HasHugePages(record.status.config.resources);
+      }
       return;
     }
     if (record.phase == ContainerPhase::kExited) {
@@ -223,6 +228,12 @@ class Adoption {
     }
   }
 
+  // Memory of containers that were half made or half removed.
+  void GiveBackPages() {
+    const Status given_back = GiveBackHugePages(environment_, context_.WithTimeout(kAgentWait), pod_);
+    if (!given_back.ok()) spdlog::warn("pod={} {}", pod_.id(), Words(given_back));
+  }
+
   void AwaitMissedExits() {
     const Context limited = context_.WithTimeout(kMissedExitWait);
     for (const std::string& id : missed_) pod_.WaitForExit(limited, id).IgnoreError();
@@ -238,6 +249,7 @@ class Adoption {
   std::vector<ContainerRecord> containers_;
   std::optional<Processes> processes_;  // absent: the guest did not say
   std::vector<std::string> missed_;     // exited while no huskd was there
+  bool pages_left_ = false;             // a container that was forgotten may have had memory for huge pages
 };
 
 // A request for CNI that names nothing but the pod: DEL finds what it needs by that, or from its own cache.

@@ -148,14 +148,14 @@ Status RemoveContainerFromPod(Environment& environment, const Context& context, 
   const Status removed = RemoveFromGuest(context, pod, *container);
   // A VM that ended took the container with it.
   if (!removed.ok() && !pod.ended()) return Annotate(removed, absl::StrCat("remove container ", id));
-  HUSK_RETURN_IF_ERROR(environment.store->RemoveContainer(id));
-  pod.DropContainer(id);
-  spdlog::info("pod={} container={} removed", pod.id(), id);
   if (HasHugePages(status->config.resources) && !pod.ended()) {
-    const Status given_back = GiveBackHugePages(environment, context.WithTimeout(kGiveBackWait), pod);
+    const Status given_back = GiveBackHugePages(environment, context.WithTimeout(kGiveBackWait), pod, id);
     // The next change of the pod's huge pages tries again.
     if (!given_back.ok()) spdlog::warn("pod={} {}", pod.id(), Words(given_back));
   }
+  HUSK_RETURN_IF_ERROR(environment.store->RemoveContainer(id));
+  pod.DropContainer(id);
+  spdlog::info("pod={} container={} removed", pod.id(), id);
   return absl::OkStatus();
 }
 
