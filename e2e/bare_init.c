@@ -1,5 +1,6 @@
 // The init of a guest without Husk, for comparisons: what follows "--" on the kernel's command line is its arguments.
 //   pipe PROGRAM ARGUMENTS...         PROGRAM's output goes through a pipe, and from there to the virtio-serial port
+//   run PROGRAM ARGUMENTS...          runs PROGRAM, whose output is the console's
 //   9p TAG PROGRAM ARGUMENTS...       mounts the 9p file system TAG at /9p, then runs PROGRAM, whose output is the console's
 // Before that it loads the modules that /etc/husk/modules names. Afterwards the machine is switched off.
 #define _GNU_SOURCE
@@ -80,12 +81,16 @@ static void Pipe(char** command) {
   sleep(1);
 }
 
-static void NineP(const char* tag, char** command) {
-  mkdir("/9p", 0755);
-  if (mount(tag, "/9p", "9p", 0, "trans=virtio,version=9p2000.L,msize=512000,cache=mmap") != 0) Stop("mount 9p");
+static void RunToItsEnd(char** command) {
   int status = 0;
   waitpid(Run(command, -1), &status, 0);
   printf("ended %d\n", status);
+}
+
+static void NineP(const char* tag, char** command) {
+  mkdir("/9p", 0755);
+  if (mount(tag, "/9p", "9p", 0, "trans=virtio,version=9p2000.L,msize=512000,cache=mmap") != 0) Stop("mount 9p");
+  RunToItsEnd(command);
 }
 
 int main(int argc, char** argv) {
@@ -94,6 +99,7 @@ int main(int argc, char** argv) {
   mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
   LoadModules();
   if (argc > 2 && strcmp(argv[1], "pipe") == 0) Pipe(argv + 2);
+  if (argc > 2 && strcmp(argv[1], "run") == 0) RunToItsEnd(argv + 2);
   if (argc > 3 && strcmp(argv[1], "9p") == 0) NineP(argv[2], argv + 3);
   fflush(stdout);
   sync();

@@ -19,6 +19,8 @@ namespace {
 
 // A pipe as large as the buffer behind it: fewer turns of writer and reader. Its pages are made when they are needed.
 constexpr int kPipeSize = int{StreamBuffer::kCapacity};
+// What huskd sends at a time fits in, so that the next piece is on its way while the process reads this one.
+constexpr int kInputPipeSize = 256 << 10;
 // A stream that is empty for so long needs no memory.
 constexpr auto kIdle = std::chrono::seconds(1);
 constexpr char kEndOfTransmission = 4;  // what a terminal takes for end of file
@@ -112,60 +114,56 @@ void InputStream::Write(std::uint64_t offset, std::string data, bool close, Take
     return taken(absl::ResourceExhaustedError("too many writes wait for the process to read"));
   }
   Request request{.offset = offset, .data = std::move(data), .close = close, .taken = std::move(taken)};
-  if (!waiting_.empty() || !Try(request)) {
-    waiting_.push_back(std::move(request));
-    if (!watching_ && sink_.valid()) {
-      watching_ = loop_.Watch(sink_.get(), EPOLLOUT, [this](std::uint32_t) { Writable(); }).ok();
-    }
-  }
+  if (waiting_.empty() && Advance(request)) return request.taken(offset_);
+  waiting_.push_back(std::move(request));
+  if (!watching_) watching_ = loop_.Watch(sink_.get(), EPOLLOUT, [this](std::uint32_t) { Writable(); }).ok();
 }
 
-bool InputStream::Try(const Request& request) {
+bool InputStream::Advance(const Request& request) {
   const std::uint64_t end = request.offset + request.data.size();
-  const std::uint64_t before = offset_;
   while (sink_.valid() && offset_ < end) {
     const std::string_view rest = std::string_view(request.data).substr(offset_ - request.offset);
     const ssize_t count = write(sink_.get(), rest.data(), rest.size());
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0 && errno == EAGAIN) break;
+    if (count < 0 && errno == EAGAIN) return false;
     if (count < 0) {
       // Nobody reads any more.
-      Close();
+      StopWriting();
       break;
     }
     offset_ += static_cast<std::uint64_t>(count);
   }
-  if (!sink_.valid()) offset_ = std::max(offset_, end);
-  if (offset_ < end && offset_ == before) return false;
-  const bool at_end = request.close && offset_ >= end && !closed_;
-  if (at_end) {
+  offset_ = std::max(offset_, end);
+  if (request.close && !closed_) {
     closed_ = true;
     if (terminal_ && sink_.valid()) {
       [[maybe_unused]] const ssize_t written = write(sink_.get(), &kEndOfTransmission, 1);
     }
-    Close();
+    StopWriting();
   }
-  request.taken(offset_);
   return true;
 }
 
 void InputStream::Writable() {
-  while (!waiting_.empty()) {
-    const Request request = std::move(waiting_.front());
+  while (!waiting_.empty() && Advance(waiting_.front())) {
+    const Request done = std::move(waiting_.front());
     waiting_.pop_front();
-    if (!Try(request)) {
-      waiting_.push_front(request);
-      return;
-    }
+    done.taken(offset_);
   }
-  if (watching_) loop_.Unwatch(sink_.get());
-  watching_ = false;
+  if (waiting_.empty() && watching_) {
+    loop_.Unwatch(sink_.get());
+    watching_ = false;
+  }
 }
 
-void InputStream::Close() {
+void InputStream::StopWriting() {
   if (watching_) loop_.Unwatch(sink_.get());
   watching_ = false;
   sink_.Reset();
+}
+
+void InputStream::Close() {
+  StopWriting();
   auto waiting = std::exchange(waiting_, {});
   for (const auto& request : waiting) {
     offset_ = std::max(offset_, request.offset + request.data.size());
@@ -181,6 +179,7 @@ StatusOr<ProcessIo::ChildEnds> ProcessIo::OpenPipes(bool with_stdin) {
   for (const UniqueFd* const end : {&out.first, &err.first}) fcntl(end->get(), F_SETPIPE_SZ, kPipeSize);
   if (with_stdin) {
     HUSK_ASSIGN_OR_RETURN(auto in, MakePipe());
+    fcntl(in.second.get(), F_SETPIPE_SZ, kInputPipeSize);
     ends.standard_input = std::move(in.first);
     HUSK_RETURN_IF_ERROR(stdin_.Open(std::move(in.second), /*terminal=*/false));
   }

@@ -64,7 +64,8 @@ class InputStream {
 
   // `sink`: non-blocking. `terminal`: end of file is told by its EOF character.
   Status Open(UniqueFd sink, bool terminal);
-  // See WriteStdin in agent.proto. Bytes for a process that reads no more count as taken.
+  // See WriteStdin in agent.proto: `taken` is called when all bytes are in the pipe. Bytes for a process that reads no
+  // more count as taken.
   void Write(std::uint64_t offset, std::string data, bool close, Taken taken);
   // The connection is gone, and with it who waited.
   void ForgetWaiting() { waiting_.clear(); }
@@ -78,9 +79,10 @@ class InputStream {
     bool close;
     Taken taken;
   };
-  // False if it has to wait.
-  bool Try(const Request& request);
+  // Writes what the sink has room for. Whether that is all, or nobody reads any more.
+  bool Advance(const Request& request);
   void Writable();
+  void StopWriting();
 
   EventLoop& loop_;
   UniqueFd sink_;

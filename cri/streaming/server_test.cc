@@ -237,6 +237,28 @@ TEST_F(ServerTest, StreamsThatDoNotComeAreNotWaitedForLong) {
   EXPECT_THAT(client.ReadUntilText("\"Failure\""), HasSubstr("did not open its streams in time: stdin, stdout"));
 }
 
+TEST_F(ServerTest, NoLimitAppliesToASessionThatIsIdle) {
+  options_.head_timeout = options_.streams_timeout = std::chrono::milliseconds(500);
+  Start(Echo);
+  SpdyClient spdy;
+  std::string opening = SpdyClient::Head(Path(echo_));
+  opening += spdy.Open(1, "error");
+  opening += spdy.Open(3, "stdin");
+  opening += spdy.Open(5, "stdout");
+  const std::string head = WebSocketHead(Path(echo_), "v5.channel.k8s.io");
+  Client first(server_->address());
+  first.Send(opening);
+  Client second(server_->address());
+  second.Send(head);
+  first.ReadUntilText("c: ");
+  second.ReadUntilText("c: ");
+  usleep(700'000);
+  first.Send(SpdyClient::Data(3, "still here"));
+  EXPECT_THAT(first.ReadUntilText("still here"), HasSubstr("still here"));
+  second.Send(WebSocketFrame(2, std::string("\0here too", 9)));
+  EXPECT_THAT(second.ReadUntilText("here too"), HasSubstr("here too"));
+}
+
 TEST_F(ServerTest, AClientThatGoesEndsItsCommand) {
   std::atomic<bool> cancelled = false;
   Start([&](const Context& context, const StreamRequest&, sandbox::ClientStreams& streams) -> StatusOr<std::int32_t> {

@@ -3,9 +3,11 @@
 import importlib.machinery
 import importlib.util
 import pathlib
+import re
+import shutil
 import subprocess
 
-from harness import cri, guest_programs
+from harness import cri, guest_programs, host
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GUEST = cri.BUILD / "guest"
@@ -33,15 +35,29 @@ def generic_kernel():
     return cached / "vmlinuz", cached / "modules"
 
 
-def write_initrd(path, modules, names, programs, directory):
+def crun_files():
+    """crun and its libraries, as the guest's initrd has them: for write_initrd."""
+    build = _script(ROOT / "agent" / "rootfs" / "build")
+    crun = shutil.which("crun")
+    return {"usr/bin/crun": (pathlib.Path(crun).read_bytes(), 0o755),
+            **{build.guest_path(library): (pathlib.Path(library).read_bytes(), 0o755) for library in build.libraries(crun)}}
+
+
+def write_initrd(path, modules, names, programs, directory, more=()):
     """`modules`: the tree of /lib/modules/RELEASE, of which `names` are loaded. `programs`: names of C files of e2e/,
-    which come to lie in /."""
+    which come to lie in /. `more`: a dictionary of other files, name to (contents, permissions)."""
     build = _script(ROOT / "agent" / "rootfs" / "build")
     init = guest_programs.compile_program("bare_init", directory)
-    files = {"init": (init.read_bytes(), 0o755), **build.module_files(modules, names)}
+    files = {"init": (init.read_bytes(), 0o755), **build.module_files(modules, names), **dict(more)}
     for name in programs:
         files[name] = (guest_programs.compile_program(name, directory).read_bytes(), 0o755)
     pathlib.Path(path).write_bytes(build.archive(files, {}))
+
+
+def machine_of(huskd):
+    """(accelerator, memory) of a VM that runs under huskd, as start() takes them."""
+    line = next(text for text in map(host.command_line, huskd.vm_processes()) if " -m size=" in text)
+    return "kvm" if "-accel kvm" in line else "tcg", re.search(r" -m size=(\d+K)", line).group(1)
 
 
 def start(kernel, initrd, arguments, devices, accelerator, console, memory="512M"):

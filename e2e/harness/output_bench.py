@@ -103,7 +103,7 @@ def measure(huskd, registry, directory, rounds, mebibytes):
     pod = huskd.run_pod("output")
     # Warm: the first container of a pod reads its image.
     through_husk(pod, image, 0, 1, 100, PATIENCE)
-    kvm = any("-accel kvm" in host.command_line(pid) for pid in huskd.vm_processes())
+    accelerator, _ = bare_vm.machine_of(huskd)
     patience = PATIENCE + mebibytes
     rates = {name: ([], []) for name in LINES}
     memory = Memory(huskd.pid)
@@ -112,7 +112,7 @@ def measure(huskd, registry, directory, rounds, mebibytes):
         for name, line in LINES.items():
             number += 1
             rates[name][0].append(through_husk(pod, image, number, mebibytes, line, patience))
-            rates[name][1].append(through_bare_qemu(directory, initrd, "kvm" if kvm else "tcg", mebibytes, line, patience))
+            rates[name][1].append(through_bare_qemu(directory, initrd, accelerator, mebibytes, line, patience))
             print(f"round {turn + 1} of {rounds}: {name} {rates[name][0][-1]:.1f} and {rates[name][1][-1]:.1f} MiB/s",
                   file=sys.stderr)
     memory.stop()

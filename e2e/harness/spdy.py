@@ -1,8 +1,10 @@
-"""A small SPDY/3.1 client of exec and attach, made from the protocol's facts. A thread reads; what came is waited for."""
+"""A small SPDY/3.1 client of exec and attach, made from the protocol's facts. A thread reads; what came is waited for.
+Not by TLS: a connection of Python's ssl module is not for two threads at once."""
 
 import http.client
 import json
 import socket
+import ssl
 import struct
 import threading
 import urllib.parse
@@ -36,9 +38,13 @@ class Refused(Exception):
         self.status, self.headers, self.body = status, headers, body
 
 
-def connect(url):
+def connect(url, authority=None):
+    """(connection, path); by TLS for https, to a server that the certificates in the file `authority` vouch for."""
     parsed = urllib.parse.urlsplit(url)
-    return socket.create_connection((parsed.hostname, parsed.port), timeout=PATIENCE), parsed.path
+    connection = socket.create_connection((parsed.hostname, parsed.port), timeout=PATIENCE)
+    if parsed.scheme == "https":
+        connection = ssl.create_default_context(cafile=authority).wrap_socket(connection, server_hostname=parsed.hostname)
+    return connection, parsed.path
 
 
 def request(method, path, headers):
@@ -62,9 +68,9 @@ def read_head(connection):
     return int(status.split()[1]), headers, rest
 
 
-def upgrade(url, method, headers, early=b""):
+def upgrade(url, method, headers, early=b"", authority=None):
     """(connection, headers of the answer, bytes behind it); `early` goes out with the request."""
-    connection, path = connect(url)
+    connection, path = connect(url, authority)
     connection.sendall(request(method, path, headers) + early)
     status, answer, rest = read_head(connection)
     if status == 101:
@@ -136,20 +142,24 @@ class Session:
     def _exactly(self, count, data):
         while len(data) < count:
             self.reading.wait()
-            piece = self.socket.recv(1 << 20)
+            try:
+                piece = self.socket.recv(1 << 18)
+            except TimeoutError:
+                # A session may be idle. Whoever waits for something has a limit.
+                continue
             if not piece:
                 raise EOFError
             data += piece
-        return bytes(data[:count]), data[count:]
+        taken = bytes(data[:count])
+        del data[:count]
+        return taken
 
     def _read(self, rest):
         data = bytearray(rest)
         try:
             while True:
-                head, data = self._exactly(8, data)
-                first, second = struct.unpack(">II", head)
-                payload, data = self._exactly(second & 0xFFFFFF, data)
-                self._frame(first, second >> 24, payload)
+                first, second = struct.unpack(">II", self._exactly(8, data))
+                self._frame(first, second >> 24, self._exactly(second & 0xFFFFFF, data))
         except (OSError, EOFError, ValueError):
             self._tell(("closed",))
 

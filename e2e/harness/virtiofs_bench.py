@@ -29,9 +29,7 @@ class NineP:
         self._kernel, modules = bare_vm.generic_kernel()
         self._initrd = self._directory / "nine-p-initrd"
         bare_vm.write_initrd(self._initrd, modules, NINE_P_MODULES, ["volume_throughput"], directory)
-        line = next(text for text in map(host.command_line, huskd.vm_processes()) if " -m size=" in text)
-        self._memory = re.search(r" -m size=(\d+K)", line).group(1)
-        self._accelerator = "kvm" if "-accel kvm" in line else "tcg"
+        self._accelerator, self._memory = bare_vm.machine_of(huskd)
 
     def measure(self):
         console = self._directory / "nine-p-console"

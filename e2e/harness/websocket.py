@@ -13,17 +13,19 @@ STDIN, STDOUT, STDERR, STATUS, RESIZE = range(5)
 
 
 class Session:
-    """One command. Blocking, for one thread."""
+    """One command. Blocking, for one thread. Output is gathered in `output`, by channel, unless a channel stands in
+    `sinks`: then it goes to that function."""
 
-    def __init__(self, url, protocol="v5.channel.k8s.io"):
+    def __init__(self, url, protocol="v5.channel.k8s.io", sinks=None, authority=None):
         key = base64.b64encode(os.urandom(16)).decode()
         self.socket, headers, rest = upgrade(url, "GET", [
             ("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"),
-            ("Sec-WebSocket-Key", key), ("Sec-WebSocket-Protocol", protocol)])
+            ("Sec-WebSocket-Key", key), ("Sec-WebSocket-Protocol", protocol)], authority=authority)
         digest = hashlib.sha1((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest()
         assert headers["Sec-WebSocket-Accept"] == base64.b64encode(digest).decode()
         self.protocol = headers["Sec-WebSocket-Protocol"]
         self._base64 = "base64" in self.protocol
+        self._sinks = sinks or {}
         self._data = bytearray(rest)
         self.output = {channel: b"" for channel in range(5)}
         self.messages = 0
@@ -59,7 +61,7 @@ class Session:
 
     def _exactly(self, count):
         while len(self._data) < count:
-            piece = self.socket.recv(1 << 20)
+            piece = self.socket.recv(1 << 18)
             if not piece:
                 raise EOFError
             self._data += piece
@@ -86,7 +88,11 @@ class Session:
             assert opcode == (TEXT if self._base64 else BINARY)
             self.messages += 1
             channel = payload[0] - (ord("0") if self._base64 else 0)
-            self.output[channel] += base64.b64decode(payload[1:]) if self._base64 else payload[1:]
+            data = base64.b64decode(payload[1:]) if self._base64 else payload[1:]
+            if channel in self._sinks:
+                self._sinks[channel](data)
+            else:
+                self.output[channel] += data
         return True
 
     def wait_for_output(self, needle, channel=STDOUT):

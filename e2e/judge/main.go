@@ -1,6 +1,7 @@
 // judge runs one command's streams through the Kubernetes project's own client, for the tests of the streaming server.
 //
-//	judge [-transport spdy|websocket] [-protocols a,b] [-stdin] [-tty] [-no-stderr] [-sizes 80x24,132x43 -mark TEXT] URL
+//	judge [-transport spdy|websocket] [-protocols a,b] [-stdin] [-tty] [-no-stderr] [-sizes 80x24,132x43 -mark TEXT]
+//	      [-ca FILE] URL
 //
 // Its standard streams are the command's, and its exit code is the command's; 254 for any other failure, which it
 // explains on its standard error. With -sizes the first size is told at once, and the next one whenever -mark has shown
@@ -68,12 +69,12 @@ func (s *sizes) Write(p []byte) (int, error) {
 	return s.out.Write(p)
 }
 
-func executor(transport, target string, protocols []string) (remotecommand.Executor, error) {
+func executor(transport, target, authority string, protocols []string) (remotecommand.Executor, error) {
 	parsed, err := url.Parse(target)
 	if err != nil {
 		return nil, err
 	}
-	config := &rest.Config{Host: parsed.Host, TLSClientConfig: rest.TLSClientConfig{Insecure: parsed.Scheme == "https"}}
+	config := &rest.Config{Host: parsed.Host, TLSClientConfig: rest.TLSClientConfig{CAFile: authority}}
 	switch transport {
 	case "spdy":
 		roundTripper, upgrader, err := spdy.RoundTripperFor(config)
@@ -101,6 +102,7 @@ func run() error {
 	noStderr := flag.Bool("no-stderr", false, "do not ask for standard error")
 	sizeList := flag.String("sizes", "", "the terminal's sizes")
 	mark := flag.String("mark", "", "text in the output that brings the next size")
+	authority := flag.String("ca", "", "PEM file of those who vouch for an https URL's server; the system's if empty")
 	flag.Parse()
 	if flag.NArg() != 1 {
 		return errors.New("one URL must be given")
@@ -109,7 +111,7 @@ func run() error {
 	if *protocolNames != "" {
 		protocols = strings.Split(*protocolNames, ",")
 	}
-	streams, err := executor(*transport, flag.Arg(0), protocols)
+	streams, err := executor(*transport, flag.Arg(0), *authority, protocols)
 	if err != nil {
 		return err
 	}
