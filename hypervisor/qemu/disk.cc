@@ -121,7 +121,8 @@ nlohmann::json VmdkBlockNode(const std::string& name, std::int64_t descriptor_fd
 nlohmann::json ScsiDisk(std::uint32_t lun) {
   nlohmann::json device = {{"driver", "scsi-hd"}, {"id", LunName(lun)}, {"bus", kScsiBus},      {"channel", 0},
                            {"scsi-id", 0},        {"lun", lun},         {"drive", LunName(lun)}};
-  // The guest is told of errors: by itself QEMU stops a VM whose disk has no space left, and nobody would let it go on.
+  // The guest is told of errors. The scratch disk alone keeps QEMU's default, to stop the VM when a write finds no
+  // space (DiskStall): a volume of the node's owner that is full is the tenant's affair.
   if (lun != kScratchLun) device.update({{"werror", "report"}, {"rerror", "report"}});
   return device;
 }

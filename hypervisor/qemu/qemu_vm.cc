@@ -87,7 +87,8 @@ QemuVm::QemuVm(std::shared_ptr<IoThread> io_thread, std::shared_ptr<const FileSe
       file_servers_(std::move(file_servers)),
       process_(std::move(process)),
       state_directory_(std::move(state_directory)),
-      directory_(std::move(directory)) {}
+      directory_(std::move(directory)),
+      stall_(std::make_shared<DiskStall>(*io_thread_, state_directory_)) {}
 
 QemuVm::~QemuVm() {
   process_->DropCallback();
@@ -105,6 +106,10 @@ Status QemuVm::AwaitRunning(const Context& context) {
   for (;;) {
     HUSK_ASSIGN_OR_RETURN(const json status, qmp->Execute(context, "query-status"));
     if (BoolMember(status, "running")) return absl::OkStatus();
+    if (StringMember(status, "status") == "io-error") {
+      stall_->Begin();
+      return absl::OkStatus();
+    }
     HUSK_RETURN_IF_ERROR_DOING(SleepFor(context, kRunningPoll), "wait for the VM to run");
   }
 }
@@ -112,12 +117,16 @@ Status QemuVm::AwaitRunning(const Context& context) {
 StatusOr<std::shared_ptr<QmpClient>> QemuVm::ConnectQmp(const Context& context) {
   HUSK_ASSIGN_OR_RETURN(auto socket, ConnectIn(context, directory_.get(), kQmpSocket));
   const std::weak_ptr<VmProcess> process = process_;
-  return QmpClient::Connect(context, *io_thread_, std::move(socket), [process](const QmpEvent& event) {
+  const auto on_event = [process, stall = stall_](const QmpEvent& event) {
+    stall->Handle(event);
     if (event.name != "SHUTDOWN") return;
     if (const auto watched = process.lock()) {
       watched->SetHint(absl::StrCat("the VM shut down: ", Printable(StringMember(event.data, "reason"))));
     }
-  });
+  };
+  HUSK_ASSIGN_OR_RETURN(auto client, QmpClient::Connect(context, *io_thread_, std::move(socket), on_event));
+  stall_->SetClient(client);
+  return client;
 }
 
 StatusOr<std::shared_ptr<QmpClient>> QemuVm::Qmp(const Context& context) {

@@ -11,6 +11,7 @@
 #include "agent/common/mutex.h"
 #include "agent/common/unique_fd.h"
 #include "hypervisor/hypervisor.h"
+#include "hypervisor/qemu/disk_stall.h"
 #include "hypervisor/qemu/file_server.h"
 #include "hypervisor/qemu/io_thread.h"
 #include "hypervisor/qemu/process.h"
@@ -27,7 +28,8 @@ class QemuVm final : public Vm {
   QemuVm& operator=(const QemuVm&) = delete;
   ~QemuVm() override;
 
-  // Connects QMP and waits until the VM runs. UNAVAILABLE when QEMU ends meanwhile.
+  // Connects QMP and waits until the VM runs, or stands still for want of space (DiskStall). UNAVAILABLE when QEMU ends
+  // meanwhile.
   Status AwaitRunning(const Context& context);
   // Frees what an AttachDisk left behind whose huskd died.
   Status RemoveHalfAttachedDisks(const Context& context);
@@ -81,6 +83,7 @@ class QemuVm final : public Vm {
   const std::shared_ptr<VmProcess> process_;
   const std::string state_directory_;
   const UniqueFd directory_;
+  const std::shared_ptr<DiskStall> stall_;
 
   Mutex mutex_;
   ConditionVariable changed_;

@@ -87,10 +87,7 @@ StatusOr<json> QmpClient::Execute(const Context& context, std::string_view comma
   const WakeOnStop wake(context, mutex_, changed_);
   const MutexLock lock(mutex_);
   HUSK_RETURN_IF_ERROR_DOING(broken_, doing);
-  queued->id = next_id_++;
-  queued->line = EncodeQmpCommand(queued->id, command, arguments);
-  queue_.push_back(queued);
-  io_thread_.Post([self = shared_from_this()] { self->Pump(); });
+  Enqueue(queued, arguments);
   while (!queued->result) {
     const Status status = WaitOnce(context, mutex_, changed_);
     if (!status.ok()) {
@@ -100,6 +97,20 @@ StatusOr<json> QmpClient::Execute(const Context& context, std::string_view comma
   }
   if (!queued->result->ok()) return Annotate(queued->result->status(), doing);
   return std::move(*queued->result);
+}
+
+void QmpClient::Post(std::string_view command) {
+  auto queued = std::make_shared<Command>();
+  queued->name = command;
+  const MutexLock lock(mutex_);
+  if (broken_.ok()) Enqueue(std::move(queued), nullptr);
+}
+
+void QmpClient::Enqueue(std::shared_ptr<Command> command, const json& arguments) {
+  command->id = next_id_++;
+  command->line = EncodeQmpCommand(command->id, command->name, arguments);
+  queue_.push_back(std::move(command));
+  io_thread_.Post([self = shared_from_this()] { self->Pump(); });
 }
 
 std::unique_ptr<QmpClient::Expectation> QmpClient::Expect(std::function<bool(const QmpEvent&)> matches) {

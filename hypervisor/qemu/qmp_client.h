@@ -41,6 +41,9 @@ class QmpClient : public std::enable_shared_from_this<QmpClient> {
   StatusOr<nlohmann::json> Execute(const Context& context, std::string_view command,
                                    const nlohmann::json& arguments = nullptr, UniqueFd descriptor = UniqueFd());
 
+  // The same without waiting; nobody learns of its reply. May be called on the I/O thread too.
+  void Post(std::string_view command);
+
   // Says that an event will be waited for; to be made before the command that causes it.
   class Expectation;
   std::unique_ptr<Expectation> Expect(std::function<bool(const QmpEvent&)> matches);
@@ -66,6 +69,7 @@ class QmpClient : public std::enable_shared_from_this<QmpClient> {
 
   QmpClient(IoThread& io_thread, UniqueFd socket, EventHandler on_event);
   Status AwaitGreeting(const Context& context);
+  void Enqueue(std::shared_ptr<Command> command, const nlohmann::json& arguments) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // On the I/O thread only.
   void WaitReadable();
