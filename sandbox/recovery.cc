@@ -108,6 +108,7 @@ class Adoption {
         }
       }
     }
+    if (answered.ok()) CloseForwardings(limited, *client);
     if (!answered.ok()) {
       spdlog::error("pod={} its VM lives, but its agent does not answer: {}", pod_.id(), Words(answered));
     }
@@ -121,6 +122,12 @@ class Adoption {
     request.set_exec_id(process.exec_id());
     const Status removed = client.RemoveExec(context, request);
     if (!removed.ok()) spdlog::warn("pod={} end a command of the last run: {}", pod_.id(), Words(removed));
+  }
+
+  // Nor has anybody the connections any more that the last huskd carried.
+  void CloseForwardings(const Context& context, agent::AgentClient& client) const {
+    const Status closed = client.CloseForwarding(context, agent::v1::CloseForwardingRequest());
+    if (!closed.ok()) spdlog::warn("pod={} close the last run's connections: {}", pod_.id(), Words(closed));
   }
 
   void Adopt(const ContainerRecord& record) {

@@ -16,6 +16,7 @@
 #include "sandbox/client_streams.h"
 #include "sandbox/host/cgroup.h"
 #include "sandbox/network/network.h"
+#include "sandbox/port_exchange.h"
 #include "sandbox/stats.h"
 #include "sandbox/types.h"
 
@@ -75,6 +76,9 @@ class Runtime {
   // stdin_once, and then however it goes. FAILED_PRECONDITION unless the container runs, or if it has no input.
   virtual Status Attach(const Context& context, const std::string& id, const AttachOptions& options,
                         ClientStreams& streams) = 0;
+  // Carries the connections of `exchange` to ports on the loopback inside the pod's VM, until no more will come or the
+  // context ends. One that cannot be made, or breaks, ends by itself. FAILED_PRECONDITION unless the pod is READY.
+  virtual Status PortForward(const Context& context, const std::string& id, PortExchange& exchange) = 0;
   // FAILED_PRECONDITION unless the container runs.
   virtual Status ReopenContainerLog(const Context& context, const std::string& id) = 0;
 

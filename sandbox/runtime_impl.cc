@@ -12,6 +12,7 @@
 #include "sandbox/information.h"
 #include "sandbox/logging.h"
 #include "sandbox/pod_operations.h"
+#include "sandbox/port_forward.h"
 #include "sandbox/recovery.h"
 #include "sandbox/vm_size.h"
 
@@ -417,6 +418,14 @@ Status RuntimeImpl::Attach(const Context& context, const std::string& id, const 
   HUSK_ASSIGN_OR_RETURN(const Located located, FindContainer(id));
   Pod& pod = *located.pod;
   return pod.Explain(AttachClient(pod.Interruptible(call.context()), pod, located.container_id, options, streams));
+}
+
+Status RuntimeImpl::PortForward(const Context& context, const std::string& id, PortExchange& exchange) {
+  const Call call(*this, context);
+  HUSK_RETURN_IF_ERROR(call.status());
+  HUSK_ASSIGN_OR_RETURN(const auto pod, FindPod(id));
+  HUSK_RETURN_IF_ERROR(pod->CheckReady());
+  return pod->Explain(ForwardPorts(pod->Interruptible(call.context()), *pod, exchange));
 }
 
 Status RuntimeImpl::ReopenContainerLog(const Context& context, const std::string& id) {

@@ -52,6 +52,7 @@ class RuntimeImpl final : public Runtime {
                               ClientStreams& streams) override;
   Status Attach(const Context& context, const std::string& id, const AttachOptions& options,
                 ClientStreams& streams) override;
+  Status PortForward(const Context& context, const std::string& id, PortExchange& exchange) override;
   Status ReopenContainerLog(const Context& context, const std::string& id) override;
   void Detach() override;
 

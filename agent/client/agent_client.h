@@ -47,6 +47,13 @@ class AgentClient {
   virtual StatusOr<v1::WriteStdinResponse> WriteStdin(const Context& context, const v1::WriteStdinRequest& request) = 0;
   virtual Status ResizeTerminal(const Context& context, const v1::ResizeTerminalRequest& request) = 0;
 
+  virtual Status OpenForwarding(const Context& context, const v1::OpenForwardingRequest& request) = 0;
+  virtual Status CloseForwarding(const Context& context, const v1::CloseForwardingRequest& request) = 0;
+  virtual StatusOr<v1::SendForwardingResponse> SendForwarding(const Context& context,
+                                                              const v1::SendForwardingRequest& request) = 0;
+  virtual StatusOr<v1::PollForwardingResponse> PollForwarding(const Context& context,
+                                                              const v1::PollForwardingRequest& request) = 0;
+
   virtual StatusOr<v1::StatsResponse> Stats(const Context& context) = 0;
 
   // Ends the channel: calls in flight and later ones fail with UNAVAILABLE. The guest is not told.

@@ -3,6 +3,7 @@
 #ifndef HUSK_AGENT_CLIENT_FAKE_AGENT_H_
 #define HUSK_AGENT_CLIENT_FAKE_AGENT_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -28,6 +29,13 @@ struct FakeProgram {
   std::string start_error;
   std::set<std::uint32_t> ignored_signals;  // SIGKILL ends it whatever stands here
   bool echoes_stdin = false;                // to its standard output; exits with 0 at stdin's end
+};
+
+// A program that listens at a port on the guest's loopback. It gives back what it is sent, and closes when its client
+// has.
+struct FakeListener {
+  std::uint64_t room = UINT64_MAX;  // so many bytes it takes of each connection, until FakeGuest::Listen gives it more
+  bool silent = false;              // keeps what it is sent
 };
 
 // A volume's files by path: their bytes, "/" for a directory, "-> target" for a symlink. The path of a volume that is a
@@ -59,6 +67,9 @@ class FakeGuest {
             bool oom_killed = false, bool close_streams = true);
   bool CloseStreams(const std::string& container_id, const std::string& exec_id);
 
+  // From now on somebody listens at the port; with another room, if somebody does already.
+  void Listen(std::uint32_t port, FakeListener listener);
+
   // ---- faults ------------------------------------------------------------------------------------------------------
 
   // The next `times` calls of the method fail with `status`, without any effect.
@@ -74,10 +85,11 @@ class FakeGuest {
   void Reboot();
   // Changes each answer to Poll before the caller sees it: for what a hostile guest would say. Must not call the guest.
   void SetPollFilter(std::function<void(v1::PollResponse&)> filter);
+  void SetForwardingFilter(std::function<void(v1::PollForwardingResponse&)> filter);
 
   // ---- what was asked of it ----------------------------------------------------------------------------------------
 
-  // Every call that reached the guest, in order, Poll and WriteStdin left out.
+  // Every call that reached the guest, in order, without Poll, WriteStdin and those of forwardings.
   [[nodiscard]] std::vector<std::string> calls() const;
   // How many calls of the method have reached the guest so far, those that are blocked or failed included.
   [[nodiscard]] int call_count(const std::string& method) const;
@@ -100,6 +112,10 @@ class FakeGuest {
   [[nodiscard]] std::optional<FakeVolume> volume(const std::string& volume_id) const;
   // As a container would.
   void WriteVolume(const std::string& volume_id, const std::string& path, const std::string& bytes);
+  // Forwardings that are open.
+  [[nodiscard]] std::vector<std::string> forwarding_ids() const;
+  // Over all forwardings, those that could not be made included until they are closed.
+  [[nodiscard]] std::size_t forwarded_connections() const;
   [[nodiscard]] bool shut_down() const;
   // What Stats answers from now on; nothing at first.
   void SetStats(const v1::StatsResponse& stats);

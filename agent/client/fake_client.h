@@ -36,6 +36,12 @@ class FakeAgentClient : public AgentClient {
   StatusOr<v1::PollResponse> Poll(const Context& context, const v1::PollRequest& request) override;
   StatusOr<v1::WriteStdinResponse> WriteStdin(const Context& context, const v1::WriteStdinRequest& request) override;
   Status ResizeTerminal(const Context& context, const v1::ResizeTerminalRequest& request) override;
+  Status OpenForwarding(const Context& context, const v1::OpenForwardingRequest& request) override;
+  Status CloseForwarding(const Context& context, const v1::CloseForwardingRequest& request) override;
+  StatusOr<v1::SendForwardingResponse> SendForwarding(const Context& context,
+                                                      const v1::SendForwardingRequest& request) override;
+  StatusOr<v1::PollForwardingResponse> PollForwarding(const Context& context,
+                                                      const v1::PollForwardingRequest& request) override;
   StatusOr<v1::StatsResponse> Stats(const Context& context) override;
   void Close() override { closed_.request_stop(); }
 
@@ -52,6 +58,8 @@ class FakeAgentClient : public AgentClient {
     return status;
   }
   v1::PollResponse Collect(const v1::PollRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(guest_.mutex);
+  v1::PollForwardingResponse CollectForwarding(const v1::PollForwardingRequest& request, FakeForwarding& forwarding)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(guest_.mutex);
 
   FakeGuest::State& guest_;
   std::stop_source closed_;

@@ -40,6 +40,22 @@ struct FakeProcess {
   FakeStream& stream(v1::StreamKind kind) { return kind == v1::STDERR ? standard_error : standard_output; }
 };
 
+struct FakeConnection {
+  std::uint32_t port = 0;
+  std::string error;  // nobody listens
+  std::string input;
+  bool input_ended = false;
+  FakeStream output;
+  std::uint64_t version = 1;
+  std::uint64_t known = 0;  // the version of the last receipt
+  bool writable = true;
+};
+
+struct FakeForwarding {
+  std::uint64_t last = 0;  // the highest number so far
+  std::map<std::uint64_t, FakeConnection> connections;
+};
+
 struct FakeFault {
   Status status;
   int times = 0;
@@ -67,7 +83,7 @@ struct FakeGuest::State {
 
   Status Enter(const Context& context, const std::string& method) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     HUSK_RETURN_IF_ERROR(CheckCall(context));
-    if (method != "Poll" && method != "WriteStdin") calls.push_back(method);
+    if (method != "Poll" && method != "WriteStdin" && !method.ends_with("Forwarding")) calls.push_back(method);
     ++counts[method];
     changed.NotifyAll();
     while (blocked.contains(method)) {
@@ -189,7 +205,10 @@ struct FakeGuest::State {
   std::string staged ABSL_GUARDED_BY(mutex);
   std::map<std::string, v1::ContainerSpec> containers ABSL_GUARDED_BY(mutex);
   std::map<FakeProcessKey, FakeProcess> processes ABSL_GUARDED_BY(mutex);
-  std::map<std::string, std::string> resources ABSL_GUARDED_BY(mutex);  // by container, as last updated
+  std::map<std::string, std::string> resources ABSL_GUARDED_BY(mutex);     // by container, as last updated
+  std::map<std::uint32_t, FakeListener> listeners ABSL_GUARDED_BY(mutex);  // by port
+  std::map<std::string, FakeForwarding> forwardings ABSL_GUARDED_BY(mutex);
+  std::function<void(v1::PollForwardingResponse&)> forwarding_filter ABSL_GUARDED_BY(mutex);
   v1::StatsResponse stats ABSL_GUARDED_BY(mutex);
 };
 

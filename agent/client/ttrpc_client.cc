@@ -116,6 +116,20 @@ class TtrpcClient : public AgentClient {
   Status ResizeTerminal(const Context& context, const v1::ResizeTerminalRequest& request) override {
     return Call<v1::ResizeTerminalResponse>(context, "ResizeTerminal", request).status();
   }
+  Status OpenForwarding(const Context& context, const v1::OpenForwardingRequest& request) override {
+    return Call<v1::OpenForwardingResponse>(context, "OpenForwarding", request).status();
+  }
+  Status CloseForwarding(const Context& context, const v1::CloseForwardingRequest& request) override {
+    return Call<v1::CloseForwardingResponse>(context, "CloseForwarding", request).status();
+  }
+  StatusOr<v1::SendForwardingResponse> SendForwarding(const Context& context,
+                                                      const v1::SendForwardingRequest& request) override {
+    return Call<v1::SendForwardingResponse>(context, "SendForwarding", request);
+  }
+  StatusOr<v1::PollForwardingResponse> PollForwarding(const Context& context,
+                                                      const v1::PollForwardingRequest& request) override {
+    return Call<v1::PollForwardingResponse>(context, "PollForwarding", request);
+  }
   StatusOr<v1::StatsResponse> Stats(const Context& context) override {
     return Call<v1::StatsResponse>(context, "Stats", v1::StatsRequest());
   }

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -24,6 +25,7 @@ namespace {
 
 constexpr auto kPortPause = std::chrono::milliseconds(5);
 constexpr int kPortAttempts = 2000;
+constexpr rlim_t kDescriptors = 32'768;
 
 struct Mount {
   const char* type;
@@ -95,6 +97,14 @@ Status DelegateControllers() {
   return absl::OkStatus();
 }
 
+// Each connection that is forwarded into the pod takes one. Containers have limits of their own.
+void AllowDescriptors() {
+  const rlimit descriptors{.rlim_cur = kDescriptors, .rlim_max = kDescriptors};
+  if (setrlimit(RLIMIT_NOFILE, &descriptors) != 0) {
+    std::fprintf(stderr, "husk-agent: %s\n", ErrnoStatus(errno, "allow more descriptors").ToString().c_str());
+  }
+}
+
 std::string FindPort(const std::string& name) {
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator("/sys/class/virtio-ports", error)) {
@@ -110,6 +120,7 @@ std::string FindPort(const std::string& name) {
 
 Status SetUpGuest(const std::string& module_list) {
   umask(022);
+  AllowDescriptors();
   HUSK_RETURN_IF_ERROR(MakeRootPivotable());
   HUSK_RETURN_IF_ERROR(MountAll());
   HUSK_RETURN_IF_ERROR(LoadModules(module_list));

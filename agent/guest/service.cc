@@ -63,6 +63,7 @@ Service::Service(EventLoop& loop, Children& children, UniqueFd port, const Parts
               .cgroup_root = parts.places.cgroup_root,
               .scratch = parts.scratch,
               .measure_command = parts.measure_command}),
+      forwardings_(loop),
       channel_(
           loop, std::move(port),
           [this](const std::string& method, const std::string& payload, const Channel::Answer& answer) {
@@ -71,12 +72,16 @@ Service::Service(EventLoop& loop, Children& children, UniqueFd port, const Parts
           [this] {
             poller_.Forget();
             containers_.ForgetWriters();
+            forwardings_.Forget();
           }) {
   RegisterAll();
 }
 
 Status Service::Start() {
-  loop_.BeforeSleep([this] { poller_.BeforeSleep(); });
+  loop_.BeforeSleep([this] {
+    poller_.BeforeSleep();
+    forwardings_.BeforeSleep();
+  });
   return channel_.Start();
 }
 
@@ -110,6 +115,7 @@ void Service::RegisterAll() {
   RegisterContainerMethods();
   RegisterProcessMethods();
   RegisterVolumeMethods();
+  RegisterForwardingMethods();
 }
 
 void Service::RegisterContainerMethods() {
@@ -187,6 +193,26 @@ void Service::RegisterVolumeMethods() {
       "RemoveVolume", [this, answer](const v1::RemoveVolumeRequest& request, const auto& done) {
         answer(volumes_.Remove(request.volume_id()), done, v1::RemoveVolumeResponse());
       });
+}
+
+void Service::RegisterForwardingMethods() {
+  Register<v1::OpenForwardingRequest, v1::OpenForwardingResponse>(
+      "OpenForwarding", [this](const v1::OpenForwardingRequest& request, const auto& done) {
+        const Status status = forwardings_.Open(request.forwarding_id());
+        if (!status.ok()) return done(status);
+        done(v1::OpenForwardingResponse());
+      });
+  Register<v1::CloseForwardingRequest, v1::CloseForwardingResponse>(
+      "CloseForwarding", [this](const v1::CloseForwardingRequest& request, const auto& done) {
+        forwardings_.Close(request.forwarding_id());
+        done(v1::CloseForwardingResponse());
+      });
+  Register<v1::SendForwardingRequest, v1::SendForwardingResponse>(
+      "SendForwarding",
+      [this](const v1::SendForwardingRequest& request, const auto& done) { done(forwardings_.Send(request)); });
+  Register<v1::PollForwardingRequest, v1::PollForwardingResponse>(
+      "PollForwarding",
+      [this](const v1::PollForwardingRequest& request, const auto& done) { forwardings_.Poll(request, done); });
 }
 
 void Service::Handle(const std::string& method, const std::string& payload, const Channel::Answer& answer) {

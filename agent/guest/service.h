@@ -11,6 +11,7 @@
 #include "agent/common/unique_fd.h"
 #include "agent/guest/channel.h"
 #include "agent/guest/containers.h"
+#include "agent/guest/forwardings.h"
 #include "agent/guest/poller.h"
 #include "agent/guest/sandbox.h"
 #include "agent/guest/stats.h"
@@ -45,6 +46,7 @@ class Service {
   void RegisterContainerMethods();
   void RegisterProcessMethods();
   void RegisterVolumeMethods();
+  void RegisterForwardingMethods();
   void Handle(const std::string& method, const std::string& payload, const Channel::Answer& answer);
   void PowerOffWhenAnswered(int checks_left);
 
@@ -55,6 +57,7 @@ class Service {
   Crun crun_;
   Containers containers_;
   Stats stats_;
+  Forwardings forwardings_;
   Channel channel_;
   std::map<std::string, Method> methods_;
 };

@@ -231,7 +231,7 @@ class Daemon {
     options.address = config_.streaming.address;
     options.certificate_file = config_.streaming.certificate;
     options.key_file = config_.streaming.key;
-    auto server = StreamingServer::Start(options, OperationOf(runtime_.get()));
+    auto server = StreamingServer::Start(options, OperationOf(runtime_.get()), ForwardOf(runtime_.get()));
     // Its errors begin with the name of the setting.
     if (!server.ok()) {
       return Status(server.status().code(), absl::StrCat("streaming.", server.status().message()));

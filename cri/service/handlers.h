@@ -82,6 +82,8 @@ class Handlers {
   Status Exec(const Context& context, const ::runtime::v1::ExecRequest& request, ::runtime::v1::ExecResponse* response);
   Status Attach(const Context& context, const ::runtime::v1::AttachRequest& request,
                 ::runtime::v1::AttachResponse* response);
+  Status PortForward(const Context& context, const ::runtime::v1::PortForwardRequest& request,
+                     ::runtime::v1::PortForwardResponse* response);
   Status ReopenContainerLog(const Context& context, const ::runtime::v1::ReopenContainerLogRequest& request,
                             ::runtime::v1::ReopenContainerLogResponse* response);
 

@@ -12,7 +12,6 @@ namespace api = ::runtime::v1;
 namespace {
 
 // Why a call is refused; the kubelet and people read it.
-constexpr char kStreaming[] = ": not in this version of Husk: no port of a pod is forwarded yet";
 constexpr char kCheckpoint[] =
     ": a container is a part of its pod's virtual machine, and Husk does not checkpoint it alone";
 
@@ -113,10 +112,9 @@ class RuntimeService final : public api::RuntimeService::CallbackService {
                                    api::AttachResponse* response) override {
     return Post(LaneClass::kReadOnly, "Attach", &Handlers::Attach, context, request, response);
   }
-  grpc::ServerUnaryReactor* PortForward(grpc::CallbackServerContext* context,
-                                        const api::PortForwardRequest* /*request*/,
-                                        api::PortForwardResponse* /*response*/) override {
-    return Refuse(context, "PortForward" + std::string(kStreaming));
+  grpc::ServerUnaryReactor* PortForward(grpc::CallbackServerContext* context, const api::PortForwardRequest* request,
+                                        api::PortForwardResponse* response) override {
+    return Post(LaneClass::kReadOnly, "PortForward", &Handlers::PortForward, context, request, response);
   }
   grpc::ServerUnaryReactor* UpdateContainerResources(grpc::CallbackServerContext* context,
                                                      const api::UpdateContainerResourcesRequest* request,

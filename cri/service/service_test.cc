@@ -43,7 +43,7 @@ class Service : public testing::Test {
   }
 
   void Start(const LaneLimitsByClass& limits = Config().lanes) {
-    auto streaming = StreamingServer::Start({}, OperationOf(&runtime_));
+    auto streaming = StreamingServer::Start({}, OperationOf(&runtime_), ForwardOf(&runtime_));
     ASSERT_TRUE(streaming.ok()) << streaming.status();
     streaming_ = *std::move(streaming);
     lanes_ = std::make_unique<Lanes>(limits);
@@ -520,12 +520,37 @@ TEST_F(Service, LimitsChangeByTheKubeletsCalls) {
   EXPECT_THAT(none.error_message(), HasSubstr("does not checkpoint"));
 }
 
-TEST_F(Service, CallsOfLaterPartsSayThatTheyAreNotThere) {
+TEST_F(Service, PortForwardGivesAUrlForAReadyPod) {
   Start();
-  api::PortForwardResponse forward;
-  const grpc::Status status = Call(&Runtime::PortForward, api::PortForwardRequest(), &forward);
-  EXPECT_EQ(status.error_code(), StatusCode::UNIMPLEMENTED);
-  EXPECT_THAT(status.error_message(), HasSubstr("PortForward: not in this version"));
+  api::RunPodSandboxResponse made;
+  ASSERT_TRUE(Call(&Runtime::RunPodSandbox, Pod("web"), &made).ok());
+  api::PortForwardRequest request;
+  api::PortForwardResponse response;
+  EXPECT_THAT(Call(&Runtime::PortForward, request, &response).error_message(), HasSubstr("pod_sandbox_id"));
+  request.set_pod_sandbox_id("no-such");
+  EXPECT_EQ(Call(&Runtime::PortForward, request, &response).error_code(), StatusCode::NOT_FOUND);
+  request.set_pod_sandbox_id(made.pod_sandbox_id());
+  ASSERT_TRUE(Call(&Runtime::PortForward, request, &response).ok());
+  EXPECT_THAT(response.url(), HasSubstr("/portforward/"));
+  for (const int port : {0, -1, 65536}) {
+    request.clear_port();
+    request.add_port(80);
+    request.add_port(port);
+    const grpc::Status refused = Call(&Runtime::PortForward, request, &response);
+    EXPECT_EQ(refused.error_code(), StatusCode::INVALID_ARGUMENT);
+    EXPECT_THAT(refused.error_message(), HasSubstr("port: expected 1 to 65535, not " + std::to_string(port)));
+  }
+}
+
+TEST_F(Service, ForwardingIsTheRuntimes) {
+  sandbox::PortExchange exchange({.output = [](std::uint64_t, const std::string&) {},
+                                  .output_ended = [](std::uint64_t) {},
+                                  .over = [](std::uint64_t, const ::husk::Status&) {},
+                                  .read_on = [] {}});
+  exchange.Open(1, 80);
+  const StreamRequest forward{.kind = StreamRequest::Kind::kPortForward, .pod_id = "p"};
+  ASSERT_TRUE(ForwardOf(&runtime_)(Context::Background(), forward, exchange).ok());
+  EXPECT_THAT(runtime_.Calls(), testing::ElementsAre("forward p 1"));
 }
 
 TEST_F(Service, StatsAndMetricsOfPodsAndContainers) {

@@ -2,6 +2,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "cri/service/handlers.h"
 
@@ -48,6 +50,33 @@ StreamOperation OperationOf(sandbox::Runtime* runtime) {
                           .standard_error = request.standard_error},
                          streams);
   };
+}
+
+ForwardOperation ForwardOf(sandbox::Runtime* runtime) {
+  return [runtime](const Context& context, const StreamRequest& request, sandbox::PortExchange& exchange) {
+    return runtime->PortForward(context, request.pod_id, exchange);
+  };
+}
+
+Status Handlers::PortForward(const Context& context, const api::PortForwardRequest& request,
+                             api::PortForwardResponse* response) {
+  if (request.pod_sandbox_id().empty()) return absl::InvalidArgumentError("pod_sandbox_id: missing");
+  StreamRequest wanted{.kind = StreamRequest::Kind::kPortForward};
+  for (const std::int32_t port : request.port()) {
+    if (port < 1 || port > 65535) {
+      return absl::InvalidArgumentError(absl::StrCat("port: expected 1 to 65535, not ", port));
+    }
+    wanted.ports.push_back(static_cast<std::uint16_t>(port));
+  }
+  HUSK_ASSIGN_OR_RETURN(const sandbox::PodStatus pod,
+                        parts_.runtime->GetPod(request.pod_sandbox_id(), /*verbose=*/false));
+  if (pod.state != sandbox::PodState::kReady) {
+    return absl::FailedPreconditionError(absl::StrCat("pod ", pod.id, " is not ready"));
+  }
+  wanted.pod_id = pod.id;
+  spdlog::info("port-forward pod={} request={}", pod.id, context.request_id());
+  HUSK_ASSIGN_OR_RETURN(*response->mutable_url(), parts_.streaming->UrlFor(std::move(wanted)));
+  return absl::OkStatus();
 }
 
 Status Handlers::Exec(const Context& context, const api::ExecRequest& request, api::ExecResponse* response) {

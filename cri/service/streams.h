@@ -7,8 +7,9 @@
 
 namespace husk::cri {
 
-// `runtime` must outlive the server that uses it.
+// `runtime` must outlive the server that uses them.
 StreamOperation OperationOf(sandbox::Runtime* runtime);
+ForwardOperation ForwardOf(sandbox::Runtime* runtime);
 
 }  // namespace husk::cri
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "cri/streaming/final_status.h"
 #include "cri/streaming/http_head.h"
+#include "cri/streaming/ports.h"
 
 namespace husk::cri {
 namespace {
@@ -26,6 +27,17 @@ std::string_view Words(const Status& status) {
   return {status.message().data(), status.message().size()};
 }
 
+// The ports of a client of WebSocket: those that were asked for when its URL was made, else those in the URL.
+Status FindPorts(const std::string& target, bool base64, std::vector<std::uint16_t>* ports) {
+  if (ports->empty()) {
+    HUSK_ASSIGN_OR_RETURN(*ports, PortsOfQuery(target));
+  }
+  const std::size_t most = base64 ? PortStreams::kMaximumBase64Ports : PortStreams::kMaximumPorts;
+  if (!ports->empty() && ports->size() <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("port: over this protocol 1 to ", most, " ports must be named: ?port=80&port=81"));
+}
+
 }  // namespace
 
 Connection::Connection(boost::asio::io_context& io, std::unique_ptr<ByteStream> stream,
@@ -36,13 +48,38 @@ Connection::Connection(boost::asio::io_context& io, std::unique_ptr<ByteStream> 
       timeouts_(timeouts),
       timer_(io),
       watch_timer_(io),
+      expiry_timer_(io),
       session_({.send =
                     [this](sandbox::OutputKind kind, std::string bytes) {
                       boost::asio::post(io_, [self = shared_from_this(), kind, bytes = std::move(bytes)] {
                         self->Send(kind, bytes);
                       });
                     },
-                .read_on = [this] { boost::asio::post(io_, [self = shared_from_this()] { self->Read(); }); }}) {}
+                .read_on = [this] { boost::asio::post(io_, [self = shared_from_this()] { self->Read(); }); }}),
+      exchange_({.output =
+                     [this](std::uint64_t connection, std::string bytes) {
+                       boost::asio::post(io_, [self = shared_from_this(), connection, bytes = std::move(bytes)] {
+                         self->SendForwarded(connection, bytes);
+                       });
+                     },
+                 .output_ended =
+                     [this](std::uint64_t connection) {
+                       PostToPorts([connection](PortStreams& ports) { ports.OutputEnded(connection); });
+                     },
+                 .over =
+                     [this](std::uint64_t connection, const Status& status) {
+                       PostToPorts([connection, status](PortStreams& ports) { ports.Over(connection, status); });
+                     },
+                 .read_on = [this] { boost::asio::post(io_, [self = shared_from_this()] { self->Read(); }); }}) {}
+
+template <typename Tell>
+void Connection::PostToPorts(Tell tell) {
+  boost::asio::post(io_, [self = shared_from_this(), tell] {
+    if (self->state_ != State::kRunning) return;
+    tell(*self->ports_);
+    self->Flush();
+  });
+}
 
 void Connection::Start() {
   Arm(timeouts_.head, &Connection::OnHeadTimeout);
@@ -58,7 +95,7 @@ bool Connection::MayRead() {
   if (state_ == State::kClosed || reading_ || close_when_written_) return false;
   const std::size_t control = out_.size() - std::min(out_payload_, out_.size());
   if (control > kControlLimit) return false;
-  return state_ == State::kFinishing || !session_.input_full();
+  return state_ == State::kFinishing || !(session_.input_full() || exchange_.input_full());
 }
 
 void Connection::Read() {
@@ -99,8 +136,12 @@ void Connection::OnHead() {
     return Refuse(
         HttpRefusal(404, "Not Found", "there is no such stream: its URL was used, or is older than a minute"));
   }
-  UpgradeAnswer answer = AnswerUpgrade(**head);
+  UpgradeAnswer answer = AnswerUpgrade(**head, request->kind);
   if (!answer.protocol) return Refuse(answer.response);
+  if (request->kind == StreamRequest::Kind::kPortForward && answer.protocol->websocket) {
+    const Status known = FindPorts((*head)->target, answer.protocol->base64, &request->ports);
+    if (!known.ok()) return Refuse(HttpRefusal(400, "Bad Request", Words(known)));
+  }
   Upgrade(std::move(answer), *std::move(request), rest);
 }
 
@@ -119,7 +160,7 @@ void Connection::OnWireBytes(std::string_view bytes) {
   }
   if (state_ == State::kClosed) return;
   if (!received.ok()) {
-    spdlog::warn("streaming: container={} a client breaks the protocol: {}", request_.container_id, Words(received));
+    spdlog::warn("streaming: {} a client breaks the protocol: {}", Subject(), Words(received));
     gone_.request_stop();
     close_when_written_ = true;
     Arm(timeouts_.drain, &Connection::Close);
@@ -128,7 +169,8 @@ void Connection::OnWireBytes(std::string_view bytes) {
 }
 
 void Connection::OnEvent(WireEvent& event) {
-  const auto role = roles_->RoleOf(event.stream);
+  if (ports_ != nullptr && event.kind != WireEvent::Kind::kClosing) return OnPortEvent(event);
+  const auto role = roles_ ? roles_->RoleOf(event.stream) : std::nullopt;
   switch (event.kind) {
     case WireEvent::Kind::kOpened:
       if (state_ != State::kOpening || !roles_->Open(event.stream, event.headers)) return wire_->Refuse(event.stream);
@@ -147,6 +189,14 @@ void Connection::OnEvent(WireEvent& event) {
   }
 }
 
+void Connection::OnPortEvent(WireEvent& event) {
+  if (state_ == State::kRunning) {
+    ports_->OnEvent(event, PortStreams::Clock::now());
+    return AwaitExpiry();
+  }
+  if (event.kind == WireEvent::Kind::kOpened) wire_->Refuse(event.stream);
+}
+
 void Connection::OnData(WireStream stream, std::string bytes) {
   const auto role = roles_->RoleOf(stream);
   if (state_ == State::kFinishing || !role) return;
@@ -157,7 +207,7 @@ void Connection::OnData(WireStream stream, std::string bytes) {
 
 void Connection::PeerGone(const std::string& why) {
   if (state_ == State::kOpening || state_ == State::kRunning) {
-    spdlog::debug("streaming: container={} the client is gone: {}", request_.container_id, why);
+    spdlog::debug("streaming: {} the client is gone: {}", Subject(), why);
   }
   gone_.request_stop();
   // A WebSocket client waits for the answer to its close.
@@ -172,9 +222,14 @@ void Connection::Upgrade(UpgradeAnswer answer, StreamRequest request, const std:
   request_ = std::move(request);
   protocol_ = *std::move(answer.protocol);
   wire_ = MakeWire(protocol_);
+  out_.append(answer.response);
+  if (request_.kind == StreamRequest::Kind::kPortForward) {
+    Forward();
+    if (state_ != State::kClosed) OnWireBytes(rest);
+    return;
+  }
   roles_.emplace(request_, protocol_);
   state_ = State::kOpening;
-  out_.append(answer.response);
   Arm(timeouts_.streams, &Connection::OnOpeningTimeout);
   if (protocol_.websocket) {
     for (const StreamRole role : {StreamRole::kOutput, StreamRole::kErrorOutput, StreamRole::kStatus}) {
@@ -190,7 +245,18 @@ void Connection::Upgrade(UpgradeAnswer answer, StreamRequest request, const std:
 }
 
 void Connection::RunIfComplete() {
-  if (!roles_->complete()) return;
+  if (roles_->complete()) Run();
+}
+
+void Connection::Forward() {
+  ports_ = std::make_unique<PortStreams>(
+      PortStreams::Options{.websocket = protocol_.websocket, .ports = request_.ports, .patience = timeouts_.streams},
+      *wire_, exchange_);
+  Run();
+  Flush();
+}
+
+void Connection::Run() {
   timer_.cancel();
   state_ = State::kRunning;
   const Status running = parts_->run(shared_from_this(), request_);
@@ -217,6 +283,13 @@ void Connection::Send(sandbox::OutputKind kind, const std::string& bytes) {
   Flush();
 }
 
+void Connection::SendForwarded(std::uint64_t connection, const std::string& bytes) {
+  const bool running = state_ == State::kRunning && !close_when_written_;
+  if (!running || !ports_->Output(connection, bytes)) return exchange_.Sent(bytes.size());
+  out_payload_ += bytes.size();
+  Flush();
+}
+
 void Connection::Flush() {
   if (state_ == State::kClosed) return;
   if (wire_ != nullptr) out_.append(wire_->TakeOutput());
@@ -233,7 +306,12 @@ void Connection::Flush() {
 
 void Connection::OnWritten(const error_code& error) {
   writing_.clear();
-  session_.Sent(std::exchange(writing_payload_, 0));
+  const std::size_t sent = std::exchange(writing_payload_, 0);
+  if (ports_ != nullptr) {
+    exchange_.Sent(sent);
+  } else {
+    session_.Sent(sent);
+  }
   if (state_ == State::kClosed) return;
   if (error) {
     close_when_written_ = true;
@@ -261,8 +339,9 @@ void Connection::End(const StatusOr<std::int32_t>& outcome) {
   session_.IgnoreInput();
   // The output is on its way already. Now the status, the ends of all streams, the end of the connection; then the
   // client's turn: closing before it has read everything could cost it the last bytes.
+  if (ports_ != nullptr) ports_->EndAll(outcome.status());
   const std::string status = FinalStatus(outcome, protocol_.json_status);
-  const auto stream = roles_->StreamOf(StreamRole::kStatus);
+  const auto stream = roles_ ? roles_->StreamOf(StreamRole::kStatus) : std::nullopt;
   if (stream && !status.empty()) wire_->Send(*stream, status);
   for (const WireStream opened : opened_) wire_->SendEnd(opened);
   wire_->SendClose();
@@ -277,7 +356,27 @@ void Connection::Close() {
   gone_.request_stop();
   timer_.cancel();
   watch_timer_.cancel();
+  expiry_timer_.cancel();
   stream_->Close();
+}
+
+void Connection::AwaitExpiry() {
+  const auto next = ports_->next_expiry();
+  if (!next || awaiting_expiry_) return;
+  awaiting_expiry_ = true;
+  expiry_timer_.expires_at(*next);
+  expiry_timer_.async_wait([self = shared_from_this()](const error_code& error) {
+    self->awaiting_expiry_ = false;
+    if (error || self->state_ != State::kRunning) return;
+    self->ports_->Expire(PortStreams::Clock::now());
+    self->Flush();
+    self->AwaitExpiry();
+  });
+}
+
+std::string Connection::Subject() const {
+  if (request_.kind == StreamRequest::Kind::kPortForward) return absl::StrCat("pod=", request_.pod_id);
+  return absl::StrCat("container=", request_.container_id);
 }
 
 void Connection::Arm(std::chrono::milliseconds time, void (Connection::*expired)()) {

@@ -18,6 +18,7 @@
 
 #include "agent/common/status.h"
 #include "cri/streaming/byte_stream.h"
+#include "cri/streaming/port_streams.h"
 #include "cri/streaming/stream_request.h"
 #include "cri/streaming/stream_roles.h"
 #include "cri/streaming/stream_session.h"
@@ -39,8 +40,8 @@ class Connection;
 // What a connection asks of its server, on the I/O thread. Must not wait.
 struct ConnectionParts {
   std::function<std::optional<StreamRequest>(const std::string& token)> take_token;
-  // All streams are there: runs the command on a thread of its own, which calls Finish. RESOURCE_EXHAUSTED if there are
-  // too many.
+  // All streams are there, or the first forwarded connections may come: does what was asked for on a thread of its own,
+  // which calls Finish. RESOURCE_EXHAUSTED if there are too many.
   std::function<Status(std::shared_ptr<Connection> connection, StreamRequest request)> run;
 };
 
@@ -55,12 +56,16 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   // ---- for the command's thread: thread safe ------------------------------------------------------------------------
 
   StreamSession& session() { return session_; }
+  // Of a port-forward, once it runs.
+  sandbox::PortExchange& exchange() { return exchange_; }
   // Fires when the client is gone.
   [[nodiscard]] std::stop_token gone() const { return gone_.get_token(); }
   // The command is over: tells the client, in the order that it relies on, and closes.
   void Finish(StatusOr<std::int32_t> outcome);
   // Ends it now.
   void Cut();
+  // Which container or pod it is about, for the log; once it runs.
+  [[nodiscard]] std::string Subject() const;
 
  private:
   enum class State { kHead, kOpening, kRunning, kFinishing, kClosed };
@@ -74,14 +79,22 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   void OnWireBytes(std::string_view bytes);
   void OnEvent(WireEvent& event);
   void OnData(WireStream stream, std::string bytes);
+  void OnPortEvent(WireEvent& event);
   void PeerGone(const std::string& why);
 
   // Opening.
   void Upgrade(UpgradeAnswer answer, StreamRequest request, const std::string& rest);
   void RunIfComplete();
+  // Forwarded connections come and go while it runs.
+  void Forward();
+  void Run();
 
   // Writing.
   void Send(sandbox::OutputKind kind, const std::string& bytes);
+  void SendForwarded(std::uint64_t connection, const std::string& bytes);
+  // Tells the streams of forwarded connections something that the exchange has said.
+  template <typename Tell>
+  void PostToPorts(Tell tell);
   void Flush();
   void OnWritten(const boost::system::error_code& error);
 
@@ -92,15 +105,18 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   void Arm(std::chrono::milliseconds time, void (Connection::*expired)());
   void OnHeadTimeout();
   void OnOpeningTimeout();
+  void AwaitExpiry();
   void Watch();
 
   boost::asio::io_context& io_;
   const std::unique_ptr<ByteStream> stream_;
   const std::shared_ptr<const ConnectionParts> parts_;
   const StreamTimeouts timeouts_;
-  boost::asio::steady_timer timer_;        // of the present state
-  boost::asio::steady_timer watch_timer_;  // while nothing is read
+  boost::asio::steady_timer timer_;         // of the present state
+  boost::asio::steady_timer watch_timer_;   // while nothing is read
+  boost::asio::steady_timer expiry_timer_;  // of forwarded connections that lack a stream
   StreamSession session_;
+  sandbox::PortExchange exchange_;
   std::stop_source gone_;
 
   State state_ = State::kHead;
@@ -114,6 +130,8 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   std::optional<StreamRoles> roles_;
   std::vector<WireStream> opened_;  // those to be ended
   std::unique_ptr<Wire> wire_;
+  std::unique_ptr<PortStreams> ports_;  // of a port-forward, instead of roles_
+  bool awaiting_expiry_ = false;
   SizeReader sizes_;
 
   std::string out_;              // waits for the write under way

@@ -23,6 +23,7 @@
 #include "agent/common/mutex.h"
 #include "cri/streaming/connection.h"
 #include "cri/streaming/tokens.h"
+#include "cri/streaming/upgrade.h"
 
 namespace husk::cri {
 namespace {
@@ -79,8 +80,12 @@ void KeepAlive(tcp::socket& socket) {
 
 class StreamingServerImpl final : public StreamingServer {
  public:
-  StreamingServerImpl(const StreamingOptions& options, StreamOperation operation)
-      : options_(options), operation_(std::move(operation)), acceptor_(io_), pause_(io_) {}
+  StreamingServerImpl(const StreamingOptions& options, StreamOperation operation, ForwardOperation forward)
+      : options_(options),
+        operation_(std::move(operation)),
+        forward_(std::move(forward)),
+        acceptor_(io_),
+        pause_(io_) {}
   ~StreamingServerImpl() override { Stop(); }
 
   Status Listen();
@@ -97,6 +102,7 @@ class StreamingServerImpl final : public StreamingServer {
 
   const StreamingOptions options_;
   const StreamOperation operation_;
+  const ForwardOperation forward_;
   TokenStore tokens_;
   boost::asio::io_context io_{1};
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_ = boost::asio::make_work_guard(io_);
@@ -152,9 +158,9 @@ std::string StreamingServerImpl::address() const {
 }
 
 StatusOr<std::string> StreamingServerImpl::UrlFor(StreamRequest request) {
-  const char* kind = request.kind == StreamRequest::Kind::kExec ? "exec" : "attach";
+  const std::string_view prefix = PathPrefix(request.kind);
   HUSK_ASSIGN_OR_RETURN(const std::string token, tokens_.Add(std::move(request)));
-  return absl::StrCat(tls_ ? "https" : "http", "://", address(), "/", kind, "/", token);
+  return absl::StrCat(tls_ ? "https" : "http", "://", address(), std::string(prefix), token);
 }
 
 void StreamingServerImpl::Accept() {
@@ -216,9 +222,15 @@ void StreamingServerImpl::StartSession(const std::shared_ptr<Connection>& connec
 
 void StreamingServerImpl::RunSession(const std::shared_ptr<Connection>& connection, const StreamRequest& request) {
   const Context context = Context::Background("streaming").WithStopToken(connection->gone());
-  StatusOr<std::int32_t> outcome = operation_(context, request, connection->session());
+  StatusOr<std::int32_t> outcome = 0;
+  if (request.kind == StreamRequest::Kind::kPortForward) {
+    const Status forwarded = forward_(context, request, connection->exchange());
+    if (!forwarded.ok()) outcome = forwarded;
+  } else {
+    outcome = operation_(context, request, connection->session());
+  }
   if (!outcome.ok() && context.Check().ok()) {
-    spdlog::info("streaming: container={} {}", request.container_id,
+    spdlog::info("streaming: {} {}", connection->Subject(),
                  std::string_view(outcome.status().message().data(), outcome.status().message().size()));
   }
   connection->Finish(std::move(outcome));
@@ -250,8 +262,8 @@ void StreamingServerImpl::Stop() {
 }  // namespace
 
 StatusOr<std::unique_ptr<StreamingServer>> StreamingServer::Start(const StreamingOptions& options,
-                                                                  StreamOperation operation) {
-  auto server = std::make_unique<StreamingServerImpl>(options, std::move(operation));
+                                                                  StreamOperation operation, ForwardOperation forward) {
+  auto server = std::make_unique<StreamingServerImpl>(options, std::move(operation), std::move(forward));
   HUSK_RETURN_IF_ERROR(server->Listen());
   return server;
 }

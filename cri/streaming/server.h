@@ -1,4 +1,4 @@
-// The HTTP server that clients of exec and attach come to.
+// The HTTP server that clients of exec, attach and port-forward come to.
 #ifndef HUSK_CRI_STREAMING_SERVER_H_
 #define HUSK_CRI_STREAMING_SERVER_H_
 
@@ -12,6 +12,7 @@
 #include "agent/common/status.h"
 #include "cri/streaming/stream_request.h"
 #include "sandbox/client_streams.h"
+#include "sandbox/port_exchange.h"
 
 namespace husk::cri {
 
@@ -30,6 +31,10 @@ struct StreamingOptions {
 using StreamOperation = std::function<StatusOr<std::int32_t>(const Context& context, const StreamRequest& request,
                                                              sandbox::ClientStreams& streams)>;
 
+// The same for connections to a pod's ports.
+using ForwardOperation =
+    std::function<Status(const Context& context, const StreamRequest& request, sandbox::PortExchange& exchange)>;
+
 // One I/O thread for all connections, and threads for what their commands wait for. Thread safe, but for Stop and the
 // destructor.
 class StreamingServer {
@@ -38,7 +43,8 @@ class StreamingServer {
 
   // Listens. INVALID_ARGUMENT, beginning with the option's name, for a bad address, certificate or key; else what the
   // system says.
-  static StatusOr<std::unique_ptr<StreamingServer>> Start(const StreamingOptions& options, StreamOperation operation);
+  static StatusOr<std::unique_ptr<StreamingServer>> Start(const StreamingOptions& options, StreamOperation operation,
+                                                          ForwardOperation forward);
 
   // Where a client finds what `request` describes: once, within a minute. RESOURCE_EXHAUSTED.
   virtual StatusOr<std::string> UrlFor(StreamRequest request) = 0;

@@ -93,11 +93,12 @@ class SpdyClient {
     return absl::StrCat("POST ", path, " HTTP/1.1\r\nHost: husk\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n",
                         "X-Stream-Protocol-Version: ", protocol, "\r\n\r\n");
   }
-  std::string Open(std::uint64_t id, const std::string& type) {
+  std::string Open(std::uint64_t id, const std::string& type) { return Open(id, {{"streamtype", type}}); }
+  std::string Open(std::uint64_t id, const WireHeaders& headers) {
     std::string payload;
     AppendBigEndian(id, 4, &payload);
     AppendBigEndian(0, 6, &payload);
-    payload += headers_.Write({{"streamtype", type}});
+    payload += headers_.Write(headers);
     std::string frame;
     AppendBigEndian(0x80030001, 4, &frame);
     AppendBigEndian(payload.size(), 4, &frame);
@@ -130,7 +131,7 @@ std::string WebSocketFrame(int opcode, const std::string& payload) {
 class ServerTest : public ::testing::Test {
  protected:
   void Start(StreamOperation operation) {
-    auto server = StreamingServer::Start(options_, std::move(operation));
+    auto server = StreamingServer::Start(options_, std::move(operation), EchoPorts);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }
@@ -152,7 +153,29 @@ class ServerTest : public ::testing::Test {
     }
   }
 
+  // A guest whose ports give back what they are sent; at port 9 nobody listens.
+  static Status EchoPorts(const Context& context, const StreamRequest& /*request*/, sandbox::PortExchange& exchange) {
+    while (true) {
+      HUSK_ASSIGN_OR_RETURN(const sandbox::PortExchange::Batch batch, exchange.Next(context));
+      if (batch.empty()) return absl::OkStatus();
+      for (const auto& opening : batch.openings) {
+        if (opening.port == 9) {
+          exchange.Failed(opening.connection, absl::UnavailableError("nobody listens"));
+        } else {
+          exchange.Writable(opening.connection);
+        }
+      }
+      for (const auto& piece : batch.pieces) {
+        HUSK_RETURN_IF_ERROR(exchange.AwaitRoom(context));
+        const auto told = exchange.Output(piece.connection, piece.offset, piece.bytes, piece.end);
+        exchange.Taken(piece, piece.offset + piece.bytes.size());
+        if (!told.ok() && !absl::IsNotFound(told.status())) return told.status();
+      }
+    }
+  }
+
   StreamingOptions options_;
+  const StreamRequest forward_{.kind = StreamRequest::Kind::kPortForward, .pod_id = "p"};
   const StreamRequest echo_{.container_id = "c", .command = {"cat"}, .standard_input = true, .standard_output = true};
   std::unique_ptr<StreamingServer> server_;
 };
@@ -350,6 +373,75 @@ void WriteCertificate(const std::string& certificate_file, const std::string& ke
   ASSERT_EQ(PEM_write_bio_PrivateKey(key_out.get(), key.get(), nullptr, nullptr, 0, nullptr, nullptr), 1);
 }
 
+TEST_F(ServerTest, ForwardsPortsOverSpdy) {
+  Start(Echo);
+  Client client(server_->address());
+  SpdyClient spdy;
+  const auto open = [&spdy](std::uint64_t id, const char* type, const char* port, const char* request_id) {
+    return spdy.Open(id, {{"streamtype", type}, {"port", port}, {"requestid", request_id}});
+  };
+  std::string opening = SpdyClient::Head(Path(forward_), "portforward.k8s.io");
+  opening += open(1, "error", "80", "0");
+  opening += open(3, "data", "80", "0");
+  client.Send(opening + SpdyClient::Data(3, "hello", true));
+  // Both directions and the stream of errors end.
+  client.ReadUntilText(SpdyClient::Data(3, "hello"));
+  client.ReadUntilText(SpdyClient::Data(3, "", true));
+  client.ReadUntilText(SpdyClient::Data(1, "", true));
+  // One that fails does not end the session.
+  std::string failing = open(5, "error", "9", "1");
+  failing += open(7, "data", "9", "1");
+  client.Send(failing);
+  client.ReadUntilText(SpdyClient::Data(5, "nobody listens"));
+  std::string another = open(9, "data", "81", "2");
+  another += open(11, "error", "81", "2");
+  client.Send(another + SpdyClient::Data(9, "again"));
+  client.ReadUntilText(SpdyClient::Data(9, "again"));
+}
+
+TEST_F(ServerTest, AForwardedConnectionNeedsBothStreamsInTime) {
+  options_.streams_timeout = std::chrono::milliseconds(100);
+  Start(Echo);
+  Client client(server_->address());
+  SpdyClient spdy;
+  client.Send(SpdyClient::Head(Path(forward_), "portforward.k8s.io") +
+              spdy.Open(1, {{"streamtype", "error"}, {"port", "80"}, {"requestid", "0"}}));
+  client.ReadUntilText("the stream with streamtype data did not come in time");
+}
+
+TEST_F(ServerTest, ForwardsPortsOverWebSocket) {
+  Start(Echo);
+  Client client(server_->address());
+  // Port 300 is 0x012c.
+  client.Send(WebSocketHead(Path(forward_) + "?port=300&port=9", "v4.channel.k8s.io") +
+              WebSocketFrame(2, std::string("\0hello", 6)));
+  const std::string answer = client.ReadUntilText("hello");
+  for (const std::string& begin :
+       {std::string("\0\x2c\x01", 3), std::string("\x01\x2c\x01"), std::string("\x02\x09\0", 3)}) {
+    EXPECT_NE(answer.find(std::string("\x82\x03") + begin), std::string::npos);
+  }
+  client.ReadUntilText("\x03nobody listens");
+}
+
+TEST_F(ServerTest, WebSocketNeedsPorts) {
+  Start(Echo);
+  for (const char* query : {"", "?port=0", "?port=65536", "?port=x", "?other=80"}) {
+    Client client(server_->address());
+    client.Send(WebSocketHead(Path(forward_) + query, "v4.channel.k8s.io"));
+    EXPECT_THAT(client.ReadToEnd(), StartsWith("HTTP/1.1 400 ")) << query;
+  }
+}
+
+TEST_F(ServerTest, AForwardingEndsWithItsClient) {
+  Start(Echo);
+  {
+    Client client(server_->address());
+    client.Send(SpdyClient::Head(Path(forward_), "portforward.k8s.io"));
+    client.ReadUntilText("HTTP/1.1 101 ");
+  }
+  server_->Stop();  // waits for the session
+}
+
 class TlsTest : public ServerTest {
  protected:
   TlsTest() {
@@ -392,13 +484,13 @@ TEST_F(TlsTest, StreamsGoOverTls) {
 
 TEST_F(TlsTest, AKeyThatIsNotTheCertificatesIsRefused) {
   WriteCertificate(directory_ / "other.pem", options_.key_file);
-  const auto server = StreamingServer::Start(options_, Echo);
+  const auto server = StreamingServer::Start(options_, Echo, EchoPorts);
   EXPECT_THAT(std::string(server.status().message()), StartsWith("key: "));
 }
 
 TEST(ServerOptionsTest, ErrorsNameTheOption) {
   const auto start = [](const StreamingOptions& options) {
-    const auto server = StreamingServer::Start(options, nullptr);
+    const auto server = StreamingServer::Start(options, nullptr, nullptr);
     return server.ok() ? std::string() : std::string(server.status().message());
   };
   for (const char* address :

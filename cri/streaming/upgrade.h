@@ -23,7 +23,7 @@ struct HttpHead {
   [[nodiscard]] std::vector<std::string> Values(std::string_view name) const;
 };
 
-// How exec and attach are spoken over a connection.
+// How a kind of request is spoken over a connection.
 struct StreamProtocol {
   std::string name;  // "v4.channel.k8s.io"
   bool websocket = false;
@@ -33,11 +33,13 @@ struct StreamProtocol {
   bool resize = false;       // there is a stream for the terminal's size
 };
 
-// The path is /exec/TOKEN or /attach/TOKEN.
+// The path is /exec/TOKEN, /attach/TOKEN or /portforward/TOKEN.
 struct StreamTarget {
   StreamRequest::Kind kind = StreamRequest::Kind::kExec;
   std::string token;
 };
+// "/exec/", "/attach/" or "/portforward/".
+std::string_view PathPrefix(StreamRequest::Kind kind);
 std::optional<StreamTarget> ParseStreamTarget(std::string_view target);
 
 struct UpgradeAnswer {
@@ -45,8 +47,8 @@ struct UpgradeAnswer {
   std::optional<StreamProtocol> protocol;  // absent: refused
 };
 
-// 101 with one protocol, by the client's preference; otherwise what is wrong.
-UpgradeAnswer AnswerUpgrade(const HttpHead& head);
+// 101 with one of the protocols of this kind, by the client's preference; otherwise what is wrong.
+UpgradeAnswer AnswerUpgrade(const HttpHead& head, StreamRequest::Kind kind = StreamRequest::Kind::kExec);
 
 // A whole response that closes the connection. `headers`: lines, each with its line end.
 std::string HttpRefusal(int code, std::string_view reason, std::string_view message, std::string_view headers = "");

@@ -101,9 +101,25 @@ TEST(UpgradeTest, Targets) {
   EXPECT_EQ(ParseStreamTarget("/exec/abc-_")->token, "abc-_");
   EXPECT_EQ(ParseStreamTarget("/exec/abc?command=x")->token, "abc");
   EXPECT_EQ(ParseStreamTarget("/attach/abc")->kind, StreamRequest::Kind::kAttach);
+  EXPECT_EQ(ParseStreamTarget("/portforward/abc?port=80")->kind, StreamRequest::Kind::kPortForward);
+  EXPECT_EQ(ParseStreamTarget("/portforward/abc?port=80")->token, "abc");
   for (const char* target : {"", "/", "/exec", "/exec/", "/exec/a/b", "/other/a", "http://host/exec/a", "/exec/?a"}) {
     EXPECT_FALSE(ParseStreamTarget(target)) << target;
   }
+}
+
+TEST(UpgradeTest, PortForwardHasProtocolsOfItsOwn) {
+  const auto answer = [](const HttpHead& head) { return AnswerUpgrade(head, StreamRequest::Kind::kPortForward); };
+  const UpgradeAnswer spdy = answer(Spdy({"portforward.k8s.io"}));
+  ASSERT_TRUE(spdy.protocol);
+  EXPECT_THAT(spdy.response, HasSubstr("X-Stream-Protocol-Version: portforward.k8s.io\r\n"));
+  EXPECT_THAT(answer(Spdy({"v4.channel.k8s.io"})).response, StartsWith("HTTP/1.1 403 "));
+  const UpgradeAnswer websocket = answer(WebSocket("v4.channel.k8s.io"));
+  ASSERT_TRUE(websocket.protocol);
+  EXPECT_TRUE(websocket.protocol->websocket);
+  EXPECT_FALSE(websocket.protocol->half_close);
+  EXPECT_TRUE(answer(WebSocket("v4.base64.channel.k8s.io")).protocol->base64);
+  EXPECT_THAT(answer(WebSocket("v5.channel.k8s.io")).response, StartsWith("HTTP/1.1 403 "));
 }
 
 }  // namespace

@@ -257,6 +257,20 @@ class GatedAgentClient final : public agent::AgentClient {
   Status ResizeTerminal(const Context& context, const agent::v1::ResizeTerminalRequest& request) override {
     return inner_->ResizeTerminal(context, request);
   }
+  Status OpenForwarding(const Context& context, const agent::v1::OpenForwardingRequest& request) override {
+    return inner_->OpenForwarding(context, request);
+  }
+  Status CloseForwarding(const Context& context, const agent::v1::CloseForwardingRequest& request) override {
+    return inner_->CloseForwarding(context, request);
+  }
+  StatusOr<agent::v1::SendForwardingResponse> SendForwarding(const Context& context,
+                                                             const agent::v1::SendForwardingRequest& request) override {
+    return inner_->SendForwarding(context, request);
+  }
+  StatusOr<agent::v1::PollForwardingResponse> PollForwarding(const Context& context,
+                                                             const agent::v1::PollForwardingRequest& request) override {
+    return inner_->PollForwarding(context, request);
+  }
   StatusOr<agent::v1::StatsResponse> Stats(const Context& context) override { return inner_->Stats(context); }
   void Close() override { inner_->Close(); }
 
