@@ -31,7 +31,7 @@ class PortForwardTest : public RuntimeFixture {
     pod_ = RunPod();
     Guest(pod_).Listen(80, {});
   }
-  void TearDown() override { Stop(); }
+  void TearDown() override { Stop().IgnoreError(); }
   // As a session of the streaming server does.
   void Forward() {
     thread_ = std::thread(

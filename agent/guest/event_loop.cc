@@ -26,7 +26,11 @@ StatusOr<std::unique_ptr<EventLoop>> EventLoop::Create() {
   if (!loop->stop_.valid()) return ErrnoStatus(errno, "eventfd");
   EventLoop* self = loop.get();
   HUSK_RETURN_IF_ERROR(loop->Watch(self->signals_.get(), EPOLLIN, [self](std::uint32_t) { self->ReapChildren(); }));
-  HUSK_RETURN_IF_ERROR(loop->Watch(self->stop_.get(), EPOLLIN, [self](std::uint32_t) { self->running_ = false; }));
+  HUSK_RETURN_IF_ERROR(loop->Watch(self->stop_.get(), EPOLLIN, [self](std::uint32_t) {
+    std::uint64_t count = 0;
+    [[maybe_unused]] const ssize_t taken = read(self->stop_.get(), &count, sizeof(count));
+    self->running_ = false;
+  }));
   return loop;
 }
 

@@ -41,7 +41,7 @@ class EventLoop {
   // Called before each sleep, when all that happened has been dispatched.
   void BeforeSleep(std::function<void()> callback) { before_sleep_ = std::move(callback); }
 
-  // Returns after Stop().
+  // Returns after Stop(), and can be called again.
   void Run();
   // From any thread.
   void Stop();
