@@ -124,7 +124,7 @@ void Forwardings::Poll(const v1::PollForwardingRequest& request, Polled done) {
   const std::size_t maximum_bytes = std::min(wanted, kMaximumBytes);
   v1::PollForwardingResponse response = Collect(forwarding, maximum_bytes);
   if (response.news_size() > 0 || request.wait_milliseconds() == 0) return done(std::move(response));
-  forwarding.parked = {.maximum_bytes = maximum_bytes, .done = std::move(done), .timer = {}};
+  forwarding.parked = Parked{.maximum_bytes = maximum_bytes, .done = std::move(done), .timer = {}};
   forwarding.parked->timer = loop_.After(std::chrono::milliseconds(request.wait_milliseconds()),
                                          [this, &forwarding] { Answer(forwarding, v1::PollForwardingResponse()); });
 }

@@ -1,4 +1,4 @@
-"""A small SPDY/3.1 client of exec and attach, made from the protocol's facts. A thread reads; what came is waited for.
+"""A small SPDY/3.1 client of exec, attach and port-forward, made from the protocol's facts. A thread reads; what came is waited for.
 Not by TLS: a connection of Python's ssl module is not for two threads at once."""
 
 import http.client
@@ -44,7 +44,7 @@ def connect(url, authority=None):
     connection = socket.create_connection((parsed.hostname, parsed.port), timeout=PATIENCE)
     if parsed.scheme == "https":
         connection = ssl.create_default_context(cafile=authority).wrap_socket(connection, server_hostname=parsed.hostname)
-    return connection, parsed.path
+    return connection, parsed.path + (f"?{parsed.query}" if parsed.query else "")
 
 
 def request(method, path, headers):
@@ -96,7 +96,7 @@ class Session:
         self.output = {name: bytearray() for name in types}
         self.events = []  # in order: ("reply", type), ("data", type), ("end", type), ("reset", id), ("goaway",), ("closed",)
         self._pongs = set()
-        opening = b"".join(self._syn(number, name) for name, number in self.ids.items())
+        opening = b"".join(self._syn(number, [("streamtype", name)]) for name, number in self.ids.items())
         headers = [("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1"),
                    *(("X-Stream-Protocol-Version", name) for name in protocol.split(","))]
         self.socket, self.headers, rest = upgrade(url, method, headers, opening if early else b"")
@@ -108,10 +108,9 @@ class Session:
         if not early:
             self._send(opening)
 
-    def _syn(self, number, name):
-        pairs = [(b"streamtype", name.encode())]
-        block = struct.pack(">I", len(pairs)) + b"".join(
-            struct.pack(">I", len(part)) + part for pair in pairs for part in pair)
+    def _syn(self, number, headers):
+        block = struct.pack(">I", len(headers)) + b"".join(
+            struct.pack(">I", len(part)) + part.encode() for header in headers for part in header)
         block = self._compress.compress(block) + self._compress.flush(zlib.Z_SYNC_FLUSH)
         return self._control(SYN_STREAM, struct.pack(">IIH", number, 0, 0) + block)
 

@@ -1,6 +1,7 @@
-"""A small WebSocket client of exec and attach, made from the protocol's facts, for the channel protocols of Kubernetes."""
+"""A small WebSocket client of exec, attach and port-forward, made from the protocol's facts, for the channel protocols of Kubernetes."""
 
 import base64
+import collections
 import hashlib
 import json
 import os
@@ -27,7 +28,7 @@ class Session:
         self._base64 = "base64" in self.protocol
         self._sinks = sinks or {}
         self._data = bytearray(rest)
-        self.output = {channel: b"" for channel in range(5)}
+        self.output = collections.defaultdict(bytes)
         self.messages = 0
         self.pongs = []
         self.close_code = None

@@ -2,10 +2,12 @@
 //
 //	judge [-transport spdy|websocket] [-protocols a,b] [-stdin] [-tty] [-no-stderr] [-sizes 80x24,132x43 -mark TEXT]
 //	      [-ca FILE] URL
+//	judge -forward 80,443 URL
 //
 // Its standard streams are the command's, and its exit code is the command's; 254 for any other failure, which it
 // explains on its standard error. With -sizes the first size is told at once, and the next one whenever -mark has shown
-// in the output once more.
+// in the output once more. With -forward it listens on 127.0.0.1 for each of these ports of a pod, says where, and goes on
+// until its standard input ends.
 package main
 
 import (
@@ -15,11 +17,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
 
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/client-go/transport/spdy"
 	"k8s.io/client-go/util/exec"
@@ -94,6 +98,31 @@ func executor(transport, target, authority string, protocols []string) (remoteco
 	return nil, fmt.Errorf("-transport: %q is neither spdy nor websocket", transport)
 }
 
+func forward(target string, ports []string) error {
+	parsed, err := url.Parse(target)
+	if err != nil {
+		return err
+	}
+	roundTripper, upgrader, err := spdy.RoundTripperFor(&rest.Config{Host: parsed.Host})
+	if err != nil {
+		return err
+	}
+	dialer := spdy.NewDialer(upgrader, &http.Client{Transport: roundTripper}, "POST", parsed)
+	stop := make(chan struct{})
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		close(stop)
+	}()
+	for i, port := range ports {
+		ports[i] = ":" + port
+	}
+	forwarder, err := portforward.NewOnAddresses(dialer, []string{"127.0.0.1"}, ports, stop, nil, os.Stdout, os.Stderr)
+	if err != nil {
+		return err
+	}
+	return forwarder.ForwardPorts()
+}
+
 func run() error {
 	transport := flag.String("transport", "spdy", "spdy or websocket")
 	protocolNames := flag.String("protocols", "", "protocols to offer; the client's own if empty")
@@ -103,9 +132,13 @@ func run() error {
 	sizeList := flag.String("sizes", "", "the terminal's sizes")
 	mark := flag.String("mark", "", "text in the output that brings the next size")
 	authority := flag.String("ca", "", "PEM file of those who vouch for an https URL's server; the system's if empty")
+	forwarded := flag.String("forward", "", "ports of a pod to forward")
 	flag.Parse()
 	if flag.NArg() != 1 {
 		return errors.New("one URL must be given")
+	}
+	if *forwarded != "" {
+		return forward(flag.Arg(0), strings.Split(*forwarded, ","))
 	}
 	var protocols []string
 	if *protocolNames != "" {
