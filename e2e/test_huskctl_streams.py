@@ -1,4 +1,4 @@
-"""huskctl exec and attach with pipes, under a pty and under tmux, and huskctl port-forward. One pod."""
+"""huskctl exec and attach with pipes, under a pty and under tmux. One pod."""
 
 import hashlib
 import os
@@ -6,10 +6,12 @@ import signal
 import subprocess
 
 import pytest
+import yaml
 
 from harness import cri
 from harness.daemon import eventually
 from harness.guest_programs import installed_program_layer, sample_image
+from harness.secured import Authority
 from harness.terminal import PtyProgram, Tmux
 
 HUSKCTL = cri.BUILD / "bin" / "huskctl"
@@ -220,7 +222,7 @@ def test_attach_with_pipes(huskd, pod, editor_image):
     assert code == FAILED and b"with a terminal" in err
 
 
-# ---- the server vanishes: last, for huskd is killed -----------------------------------------------------------------
+# ---- other huskds: last, for the first is killed --------------------------------------------------------------------
 
 def test_a_huskd_that_is_killed_is_an_error_and_the_terminal_as_before(huskd, container):
     with PtyProgram(command(huskd, "exec", "-it", "main", "--", "/bin/sh", "-c", "echo ready; exec sleep 100000")) as program, \
@@ -240,3 +242,17 @@ def test_a_huskd_that_is_killed_is_an_error_and_the_terminal_as_before(huskd, co
         assert code == FAILED and b"is huskd running?" in err
     huskd.start()
     assert run(huskd, "exec", "main", "echo", "again") == (0, b"again\n", b"")
+
+
+def test_streams_go_over_tls_to_a_server_that_is_trusted(huskd, container):
+    authority = Authority(huskd.root / "authority")
+    certificate, key = authority.issue("streaming")
+    configuration = yaml.safe_load(huskd.config_path.read_text())
+    configuration["streaming"] = {"certificate": str(certificate), "key": str(key)}
+    huskd.config_path.write_text(yaml.safe_dump(configuration))
+    huskd.restart()
+    trusting = ["exec", "--streaming-ca", str(authority.certificate), "-i", "main", "cat"]
+    assert run(huskd, *trusting, stdin=b"through TLS") == (0, b"through TLS", b"")
+    code, out, err = run(huskd, "exec", "main", "echo", "never")
+    assert (code, out) == (FAILED, b"")
+    assert b"is not trusted" in err and b"--streaming-ca" in err

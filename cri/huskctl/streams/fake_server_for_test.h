@@ -18,6 +18,7 @@
 #include <boost/beast/ssl.hpp>
 #include <boost/beast/websocket.hpp>
 #include <boost/beast/websocket/ssl.hpp>
+#include <csignal>
 #include <functional>
 #include <memory>
 #include <string>
@@ -70,6 +71,10 @@ class FakeServerOver {
 
  private:
   void Accept() {
+    // Signals are the client's: here they would interrupt what waits. Threads that are made from here inherit it.
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, nullptr);
     for (;;) {
       auto socket = std::make_shared<boost::asio::ip::tcp::socket>(acceptor_.accept());
       if (stopping_) return;

@@ -29,6 +29,8 @@ class ForwardedConnection final : public std::enable_shared_from_this<ForwardedC
 
   // Joins it to the stream at `url`, or closes it with a complaint.
   void Start(const StatusOr<std::string>& url, const std::string& certificate_authority);
+  // The io_context runs no more: lets go of the stream, whose handlers hold this.
+  void Abandon() { remote_.reset(); }
 
  private:
   // Takes the channel's first two bytes, which are the port, off the bytes of a message.

@@ -80,7 +80,12 @@ class PortForwarderImpl final : public PortForwarder {
   PortForwarderImpl(const PortForwarderOptions& options, PortForwarderParts parts)
       : options_(options), parts_(std::move(parts)) {}
   // Threads that still fetch a URL post to what must be there.
-  ~PortForwarderImpl() override { fetchers_.join(); }
+  ~PortForwarderImpl() override {
+    fetchers_.join();
+    for (const auto& weak : connections_) {
+      if (const auto connection = weak.lock()) connection->Abandon();
+    }
+  }
 
   Status ListenEverywhere();
   [[nodiscard]] std::vector<std::string> places() const override;
@@ -95,6 +100,7 @@ class PortForwarderImpl final : public PortForwarder {
   const PortForwarderParts parts_;
   boost::asio::io_context io_{1};
   std::list<Listener> listeners_;
+  std::list<std::weak_ptr<ForwardedConnection>> connections_;
   boost::asio::thread_pool fetchers_{kThreads};  // last: its threads use the rest
 };
 
@@ -153,6 +159,8 @@ void PortForwarderImpl::Take(const Listener& listener, tcp::socket socket) {
   auto connection = std::make_shared<ForwardedConnection>(
       io_, std::move(socket), remote,
       [this, route](const Status& why) { parts_.complain(absl::StrCat(route, ": ", std::string(why.message()))); });
+  connections_.remove_if([](const std::weak_ptr<ForwardedConnection>& ended) { return ended.expired(); });
+  connections_.push_back(connection);
   boost::asio::post(fetchers_, [this, connection = std::move(connection), remote]() mutable {
     StatusOr<std::string> url = parts_.url_for(remote);
     // Moved, so that the connection ends on the io_context's thread.

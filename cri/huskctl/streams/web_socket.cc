@@ -98,6 +98,7 @@ class WebSocketOver final : public WebSocket, public std::enable_shared_from_thi
   void WriteNext();
   void OnWritten(const error_code& error);
   void PingLater();
+  void SayGoodbye();
 
   const StreamUrl url_;
   const WebSocketOptions options_;
@@ -107,8 +108,10 @@ class WebSocketOver final : public WebSocket, public std::enable_shared_from_thi
   asio::steady_timer ping_timer_;
   websocket::stream<Stream> stream_;
   std::function<void(const Status&)> opened_;
+  std::function<void()> closed_;
   bool late_ = false;     // with opening
   bool closing_ = false;  // or closed
+  bool goodbye_said_ = false;
   websocket::response_type response_;
   std::string protocol_;
   beast::flat_buffer buffer_;
@@ -263,6 +266,7 @@ void WebSocketOver<Stream>::OnWritten(const error_code& error) {
   const Pending written = std::move(writes_.front());
   writes_.pop_front();
   if (!writes_.empty()) WriteNext();  // after an error these fail too, each in its turn
+  if (writes_.empty() && closed_ && !goodbye_said_) SayGoodbye();
   if (!written.done) return;
   written.done(error ? absl::UnavailableError(absl::StrCat("write to ", Place(), ": ", error.message()))
                      : absl::OkStatus());
@@ -290,12 +294,19 @@ void WebSocketOver<Stream>::Close(std::function<void()> done) {
   deadline_.async_wait([self = shared_from_this()](const error_code& error) {
     if (!error) self->Abort();
   });
-  stream_.async_close(websocket::close_code::normal,
-                      [self = shared_from_this(), done = std::move(done)](const error_code&) {
-                        self->deadline_.cancel();
-                        self->Abort();
-                        done();
-                      });
+  closed_ = std::move(done);
+  // What has been written goes first; Beast would let the goodbye overtake what still waits here.
+  if (writes_.empty()) SayGoodbye();
+}
+
+template <typename Stream>
+void WebSocketOver<Stream>::SayGoodbye() {
+  goodbye_said_ = true;
+  stream_.async_close(websocket::close_code::normal, [self = shared_from_this()](const error_code&) {
+    self->deadline_.cancel();
+    self->Abort();
+    std::exchange(self->closed_, nullptr)();
+  });
 }
 
 template <typename Stream>

@@ -44,7 +44,8 @@ class WebSocket {
   // Any number, which are sent in their order. `done` is called when the system has taken the message, or with the
   // reason why not.
   virtual void Write(std::string message, std::function<void(const Status&)> done) = 0;
-  // Says goodbye, and ends the connection when the server has answered, but not much later. Once.
+  // Says goodbye after what was written, and ends the connection when the server has answered, but not much later.
+  // Once.
   virtual void Close(std::function<void()> done) = 0;
   // Ends it now. What is under way fails.
   virtual void Abort() = 0;
