@@ -1,9 +1,13 @@
-"""huskctl exec and attach with pipes, under a pty and under tmux. One pod."""
+"""huskctl exec and attach with pipes, under a pty and under tmux, and huskctl port-forward. One pod."""
 
+import concurrent.futures
 import hashlib
 import os
+import re
 import signal
+import socket
 import subprocess
+import urllib.request
 
 import pytest
 import yaml
@@ -220,6 +224,90 @@ def test_attach_with_pipes(huskd, pod, editor_image):
     quiet = pod.run("quiet", editor_image, ["/bin/sleep", "100000"], tty=True)
     code, _, err = run(huskd, "attach", quiet.id)
     assert code == FAILED and b"with a terminal" in err
+
+
+# ---- port-forward ---------------------------------------------------------------------------------------------------
+
+class Forwarding:
+    """A running huskctl port-forward."""
+
+    def __init__(self, huskd, *arguments):
+        self.process = subprocess.Popen(command(huskd, "port-forward", *arguments), stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def port(self, remote):
+        """Of 127.0.0.1, as it is printed."""
+        for line in self.process.stdout:
+            found = re.fullmatch(rf"Forwarding from 127\.0\.0\.1:(\d+) -> {remote}\n", line)
+            if found:
+                return int(found.group(1))
+        raise AssertionError(self.process.stderr.read())
+
+    def end(self):
+        """What it has said to standard error."""
+        self.process.send_signal(signal.SIGINT)
+        _, err = self.process.communicate(timeout=60)
+        assert self.process.returncode == -signal.SIGINT
+        return err
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+def get(port, path="/"):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=120) as response:
+        return response.read()
+
+
+@pytest.fixture(scope="module")
+def web(pod, editor_image):
+    """An HTTP server at the pod's 127.0.0.1:8080; the digest of its large file."""
+    script = """mkdir /tmp/www; echo hello from the pod > /tmp/www/index.html
+                head -c 8388608 /dev/urandom > /tmp/www/large; sha256sum < /tmp/www/large
+                exec httpd -f -p 127.0.0.1:8080 -h /tmp/www"""
+    server = pod.run("web", editor_image, ["/bin/sh", "-c", script])
+    digest = server.wait_for_log("-").split()[0]
+    eventually(lambda: server.execute("/bin/sh", "-c", "netstat -ltn | grep -q 127.0.0.1:8080")[0] == 0, "the server")
+    return digest
+
+
+def test_port_forward_to_an_http_server(huskd, web):
+    with Forwarding(huskd, "streams", ":8080", "0:8080") as forwarding:
+        first, second = forwarding.port(8080), forwarding.port(8080)
+        assert first != second
+        assert get(first) == b"hello from the pod\n"
+        assert hashlib.sha256(get(second, "/large")).hexdigest() == web
+        with concurrent.futures.ThreadPoolExecutor(10) as threads:
+            assert set(threads.map(get, [first, second] * 15)) == {b"hello from the pod\n"}
+        assert forwarding.end() == ""
+
+
+def test_port_forward_says_what_is_wrong(huskd, pod, web):
+    with Forwarding(huskd, "streams", ":9") as forwarding:
+        port = forwarding.port(9)
+        with socket.create_connection(("127.0.0.1", port), 60) as client:
+            assert client.recv(1) == b""
+        # It goes on.
+        with socket.create_connection(("127.0.0.1", port), 60) as client:
+            client.sendall(b"anybody?")
+            assert client.recv(1) == b""
+        err = forwarding.end().splitlines()
+        assert len(err) == 2 and all(f"127.0.0.1:{port} -> 9: " in line and "refused" in line for line in err), err
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for words, expected in [(["streams", f"{port}:8080"], f"listen at 127.0.0.1:{port}"), (["nobody", "80"], 'no pod "nobody"'),
+                                (["streams", "eighty"], 'port "eighty"'), (["--address", "here", "streams", "80"], '"here"')]:
+            code, _, err = run(huskd, "port-forward", *words)
+            assert code == FAILED and expected in err.decode(), (words, err)
 
 
 # ---- other huskds: last, for the first is killed --------------------------------------------------------------------
