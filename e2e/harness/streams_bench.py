@@ -9,7 +9,7 @@ import sys
 import tarfile
 import time
 
-from harness import cri, spdy, websocket
+from harness import cri, forward_bench, guest_programs, spdy, websocket
 from harness.bare_streams import BareStreams
 from harness.kubelet_files import PodDirectory, mount, tmpfs
 from harness.storm import percentile
@@ -115,14 +115,17 @@ def measure_copies(husk, bare, rounds):
     return {way: tuple(map(statistics.median, values)) for way, values in rates.items()}
 
 
-def measure(huskd, image, directory, rounds, report):
+def measure(huskd, registry, directory, rounds, report):
     """Tells `report(metric, value, unit, baseline)` what it measured."""
+    image = registry.push("husk/streams", layers=guest_programs.image_layers(["serve_bytes"], directory))
+    huskd.pull(image)
     config = huskd.pod_config("streams", linux={"resources": {"memory_limit_in_bytes": POD_MEMORY}})
     memory = PodDirectory(directory, config.metadata.uid).volume("empty-dir", "data")
     with tmpfs(memory, f"size={POD_MEMORY // 2}"):
         pod = huskd.run_pod_with(config)
-        container = pod.run("main", image, ["/bin/sleep", "1000000"], mounts=[mount("/data", memory)],
+        container = pod.run("main", image, ["/serve_bytes", str(forward_bench.PORT)], mounts=[mount("/data", memory)],
                             linux={"security_context": {"namespace_options": {"pid": cri.api.CONTAINER}}})
+        container.wait_for_log("listening\n")
         bare = BareStreams(directory, huskd)
         try:
             husk = Husk(container)
@@ -131,11 +134,13 @@ def measure(huskd, image, directory, rounds, report):
             copies = measure_copies(husk, bare, rounds)
         finally:
             bare.stop()
+        forwards = forward_bench.measure(pod, rounds)
         pod.remove()
     for title, fraction in (("p50", 0.5), ("p99", 0.99)):
         for way, seconds in execs.items():
             if way != "crun":
                 report(f"{way}_{title}", 1000 * percentile(seconds, fraction), "ms",
                        1000 * percentile(execs["crun"], fraction))
-    for way, (rate, bare_rate) in copies.items():
-        report(f"copy_{way}", rate, "MB/s", bare_rate)
+    for name, rates in (("copy", copies), ("forward", forwards)):
+        for way, (rate, other) in rates.items():
+            report(f"{name}_{way}", rate, "MB/s", other)
