@@ -101,6 +101,15 @@ def test_output_comes_as_it_is_written(huskd, container):
         process.stdin.close()
 
 
+def test_a_reader_that_goes_ends_it_as_it_ends_others(huskd, container):
+    with subprocess.Popen(command(huskd, "exec", "main", "yes"), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"y\n"
+        process.stdout.close()
+        assert process.wait(60) == -signal.SIGPIPE
+        assert process.stderr.read() == b""
+    eventually(lambda: container.execute("pidof", "yes")[0] != 0, "the command to be gone")
+
+
 def test_what_cannot_be_streamed_is_named(huskd, pod, container, editor_image):
     code, _, err = run(huskd, "exec", "nobody", "--", "true")
     assert code == FAILED and b'no container "nobody"' in err and b"streams/main" in err
@@ -145,6 +154,15 @@ def test_keys_that_make_signals_are_the_commands(huskd, container):
         program.type(b"\x03")
         program.wait_for(b"interrupted\r\n")
         assert program.wait() == 5
+
+
+def test_a_terminal_without_input_leaves_the_keys_here(huskd, container):
+    script = 'until [ "$(stty size 2>/dev/null)" = "24 80" ]; do sleep 0.1; done; echo ready; exec sleep 100000'
+    with PtyProgram(command(huskd, "exec", "-t", "main", "--", "/bin/sh", "-c", script)) as program:
+        program.wait_for(b"ready\r")
+        assert not program.is_raw()
+        program.type(b"\x03")
+        assert program.wait() == -signal.SIGINT
 
 
 @pytest.mark.parametrize("deadly", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
@@ -261,8 +279,8 @@ class Forwarding:
         self.process.stderr.close()
 
 
-def get(port, path="/"):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=120) as response:
+def get(port, path="/", host="127.0.0.1"):
+    with urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=120) as response:
         return response.read()
 
 
@@ -287,6 +305,9 @@ def test_port_forward_to_an_http_server(huskd, web):
         with concurrent.futures.ThreadPoolExecutor(10) as threads:
             assert set(threads.map(get, [first, second] * 15)) == {b"hello from the pod\n"}
         assert forwarding.end() == ""
+    with Forwarding(huskd, "--address", "127.0.0.2", "streams", ":8080") as forwarding:
+        line = forwarding.process.stdout.readline()
+        assert get(int(re.fullmatch(r"Forwarding from 127\.0\.0\.2:(\d+) -> 8080\n", line).group(1)), host="127.0.0.2")
 
 
 def test_port_forward_says_what_is_wrong(huskd, pod, web):

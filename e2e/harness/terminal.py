@@ -19,7 +19,8 @@ from harness.daemon import PATIENCE, eventually
 # The leader of the terminal's session. It stays until it is told to go: with the leader's end the kernel would set the
 # terminal back to what it was, and nobody could see in which mode the program left it.
 LEADER = """
-import fcntl, os, subprocess, sys, termios
+import fcntl, os, signal, subprocess, sys, termios
+signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the child, which does not inherit this
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 report, stay = int(sys.argv[1]), int(sys.argv[2])
 child = subprocess.Popen(sys.argv[3:])
