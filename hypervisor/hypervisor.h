@@ -116,7 +116,7 @@ class Vm {
 
   // The memory that the VM has beside what it was started with, a multiple of 4 MiB. More of it: returns when the guest
   // has taken it; RESOURCE_EXHAUSTED, and it stays as it was, when VmConfig allows less or the guest does not take it
-  // in time. Less: returns at once, and the guest gives back what it does not use, when it can.
+  // in time. Less: the guest gives back what it does not use, when it can; returns when it has, or after a moment.
   virtual Status SetPluggedMemory(const Context& context, std::uint64_t bytes) = 0;
 
   // `callback` is called once, on a thread of hypervisor/'s, as soon as the VM's process has ended: at once if it has.

@@ -14,6 +14,7 @@ namespace {
 using nlohmann::json;
 
 constexpr auto kGuestPatience = std::chrono::seconds(60);
+constexpr auto kReleaseWait = std::chrono::seconds(2);
 constexpr auto kUndoTimeout = std::chrono::seconds(15);
 constexpr std::chrono::milliseconds kLook{20};
 // What Linux takes at once of a device like this; of less it takes nothing, and waits.
@@ -58,6 +59,15 @@ Status AwaitSize(const Context& context, QmpClient& qmp, std::uint64_t bytes) {
   }
 }
 
+// An idle guest does it in less.
+Status AwaitRelease(const Context& context, QmpClient& qmp, std::uint64_t bytes) {
+  const Context limited = context.WithTimeout(kReleaseWait);
+  for (;;) {
+    HUSK_ASSIGN_OR_RETURN(const MemoryDevice device, ReadDevice(context, qmp));
+    if (device.size <= bytes || !SleepFor(limited, kLook).ok()) return absl::OkStatus();
+  }
+}
+
 }  // namespace
 
 Status QemuVm::SetPluggedMemory(const Context& context, std::uint64_t bytes) {
@@ -78,7 +88,7 @@ Status QemuVm::SetPluggedMemory(const Context& context, std::uint64_t bytes) {
   HUSK_RETURN_IF_ERROR_DOING(Request(context, *qmp, bytes), doing);
   HUSK_RETURN_IF_ERROR_DOING(AwaitSize(context, *qmp, bytes), doing);
   rollback.Commit();
-  return absl::OkStatus();
+  return AwaitRelease(context, *qmp, bytes);
 }
 
 }  // namespace husk::hypervisor
