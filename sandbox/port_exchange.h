@@ -41,6 +41,7 @@ class PortExchange {
 
   // ---- the client's side: nothing waits. Unknown connections are passed over. ---------------------------------------
 
+  // `connection` is above all that were opened before.
   void Open(std::uint64_t connection, std::uint16_t port);
   void Input(std::uint64_t connection, std::string_view bytes);
   // The guest's program will see the end of what it reads.

@@ -39,17 +39,15 @@ PortStreams::PortStreams(Options options, Wire& wire, sandbox::PortExchange& exc
 }
 
 void PortStreams::OpenChannels() {
+  WireStream channel = 0;
   for (const std::uint16_t port : options_.ports) {
-    const auto channel = static_cast<WireStream>(2 * last_);
     const auto made = connections_.emplace(++last_, Connection()).first;
     Connection& connection = made->second;
     connection.port = port;
     connection.data = channel;
     connection.errors = channel + 1;
-    for (const WireStream stream : {channel, channel + 1}) {
-      by_stream_[stream] = last_;
-      wire_.Send(stream, LittleEndian(port));
-    }
+    for (const WireStream stream : {channel, channel + 1}) wire_.Send(stream, LittleEndian(port));
+    channel += 2;
     Start(made);
   }
   exchange_.NoMore();
@@ -131,8 +129,13 @@ void PortStreams::OnDataEnded(Connections::iterator found, bool reset) {
 }
 
 void PortStreams::Start(Connections::iterator found) {
-  auto& [number, connection] = *found;
-  incomplete_.erase({connection.expires, number});
+  incomplete_.erase({found->second.expires, found->first});
+  // Streams of several connections come mixed; the exchange wants rising numbers.
+  auto node = connections_.extract(found);
+  node.key() = ++last_;
+  auto& [number, connection] = *connections_.insert(std::move(node)).position;
+  by_request_[connection.request_id] = number;
+  for (const WireStream stream : {*connection.data, *connection.errors}) by_stream_[stream] = number;
   exchange_.Open(number, connection.port);
   if (!connection.early_data.empty()) exchange_.Input(number, std::exchange(connection.early_data, std::string()));
   if (connection.early_end) exchange_.EndInput(number);

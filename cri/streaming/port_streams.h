@@ -78,6 +78,7 @@ class PortStreams {
   void Reject(WireStream stream, bool errors, const std::string& why);
   void OnData(Connections::iterator found, std::string_view bytes);
   void OnDataEnded(Connections::iterator found, bool reset);
+  // Both streams are there: it gets the number by which the exchange knows it.
   void Start(Connections::iterator found);
   // Ends its streams, the one for errors with these words, and forgets it.
   void End(Connections::iterator found, std::string_view words);

@@ -48,10 +48,13 @@ class PortStreamsTest : public ::testing::Test {
   void OpenBoth() {
     Open(1, Headers("error", "0", "80"));
     Open(3, Headers("data", "0", "80"));
-    ASSERT_EQ(Next().openings.size(), 1U);
-    exchange_.Writable(1);
+    const auto batch = Next();
+    ASSERT_EQ(batch.openings.size(), 1U);
+    number_ = batch.openings[0].connection;
+    exchange_.Writable(number_);
   }
 
+  std::uint64_t number_ = 0;  // of the last connection
   PortStreams::Clock::time_point now_ = PortStreams::Clock::now();
   NotedWire wire_;
   sandbox::PortExchange exchange_{{.output = [](std::uint64_t, const std::string&) {},
@@ -69,11 +72,11 @@ TEST_F(PortStreamsTest, TwoStreamsAreAConnection) {
   ASSERT_EQ(batch.pieces.size(), 1U);
   EXPECT_EQ(batch.pieces[0].bytes, "hello");
   EXPECT_TRUE(batch.pieces[0].end);
-  EXPECT_TRUE(streams_.Output(1, "answer"));
-  streams_.OutputEnded(1);
-  streams_.Over(1, absl::OkStatus());
+  EXPECT_TRUE(streams_.Output(number_, "answer"));
+  streams_.OutputEnded(number_);
+  streams_.Over(number_, absl::OkStatus());
   EXPECT_THAT(wire_.said, ElementsAre("send 3 answer", "end 3", "end 1", "end 3"));
-  EXPECT_FALSE(streams_.Output(1, "late"));
+  EXPECT_FALSE(streams_.Output(number_, "late"));
   // The id is free again.
   Open(5, Headers("error", "0", "80"));
   Open(7, Headers("data", "0", "80"));
@@ -86,8 +89,9 @@ TEST_F(PortStreamsTest, DataBeforeTheStreamOfErrorsIsKept) {
   Event({.kind = WireEvent::Kind::kEnded, .stream = 1});
   EXPECT_TRUE(Next().empty());
   Open(3, Headers("error", "0", "80"));
-  EXPECT_EQ(Next().openings.at(0).port, 80);
-  exchange_.Writable(1);
+  const auto opened = Next();
+  EXPECT_EQ(opened.openings.at(0).port, 80);
+  exchange_.Writable(opened.openings[0].connection);
   const auto batch = Next();
   ASSERT_EQ(batch.pieces.size(), 1U);
   EXPECT_EQ(batch.pieces[0].bytes, "early");
@@ -159,12 +163,27 @@ TEST_F(PortStreamsTest, AClientThatGivesUp) {
   OpenBoth();
   Event({.kind = WireEvent::Kind::kReset, .stream = 3});
   EXPECT_THAT(wire_.said, ElementsAre("end 1", "end 3"));
-  EXPECT_THAT(Next().closed, ElementsAre(1));
+  EXPECT_THAT(Next().closed, ElementsAre(number_));
+}
+
+TEST_F(PortStreamsTest, NumbersRiseInTheOrderInWhichConnectionsAreComplete) {
+  Open(1, Headers("error", "a", "80"));
+  Open(3, Headers("error", "b", "81"));
+  Open(5, Headers("data", "b", "81"));
+  Open(7, Headers("data", "a", "80"));
+  const auto batch = Next();
+  ASSERT_EQ(batch.openings.size(), 2U);
+  EXPECT_EQ(batch.openings[0].port, 81);
+  EXPECT_EQ(batch.openings[1].port, 80);
+  EXPECT_LT(batch.openings[0].connection, batch.openings[1].connection);
+  streams_.Output(batch.openings[0].connection, "from 81");
+  streams_.Output(batch.openings[1].connection, "from 80");
+  EXPECT_THAT(wire_.said, ElementsAre("send 5 from 81", "send 7 from 80"));
 }
 
 TEST_F(PortStreamsTest, AFailureIsSaidAndTheDataIsReset) {
   OpenBoth();
-  streams_.Over(1, absl::UnavailableError("nobody listens"));
+  streams_.Over(number_, absl::UnavailableError("nobody listens"));
   EXPECT_THAT(wire_.said, ElementsAre("send 1 nobody listens", "end 1", "refuse 3"));
 }
 
@@ -179,14 +198,16 @@ TEST_F(PortStreamsTest, ChannelsOfWebSocketBeginWithThePort) {
   PortStreams streams({.websocket = true, .ports = {300, 80}}, wire_, exchange_);
   EXPECT_THAT(wire_.said, ElementsAre("send 0 \x2c\x01", "send 1 \x2c\x01", std::string("send 2 P\0", 9),
                                       std::string("send 3 P\0", 9)));
-  EXPECT_EQ(Next().openings.size(), 2U);
-  exchange_.Writable(2);
+  const auto opened = Next();
+  ASSERT_EQ(opened.openings.size(), 2U);
+  const std::uint64_t second = opened.openings[1].connection;
+  exchange_.Writable(second);
   WireEvent event{.kind = WireEvent::Kind::kData, .stream = 2, .data = "to the second"};
   streams.OnEvent(event, now_);
-  EXPECT_EQ(Next().pieces.at(0).connection, 2U);
+  EXPECT_EQ(Next().pieces.at(0).connection, second);
   // The end of one direction cannot be told, so it is that of the connection.
-  streams.OutputEnded(2);
-  EXPECT_THAT(Next().closed, ElementsAre(2));
+  streams.OutputEnded(second);
+  EXPECT_THAT(Next().closed, ElementsAre(second));
   streams.EndAll(absl::UnavailableError("the pod is gone"));
   EXPECT_THAT(wire_.said, Contains("send 1 the pod is gone"));
 }

@@ -122,4 +122,4 @@ class Judge:
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.process.kill()
-            self.process.communicate()
+            print("judge:", *(piece.decode() for piece in self.process.communicate()))
