@@ -101,8 +101,8 @@ class Session(spdy.Session):
 class Judge:
     """The Kubernetes project's client, which listens on the host for each of `ports` of the pod."""
 
-    def __init__(self, url, *ports):
-        self.process = subprocess.Popen(judge.command(url, "-forward", ",".join(map(str, ports))),
+    def __init__(self, url, *ports, options=()):
+        self.process = subprocess.Popen(judge.command(url, *options, "-forward", ",".join(map(str, ports))),
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.local = {}
         while len(self.local) < len(ports):

@@ -2,7 +2,7 @@
 //
 //	judge [-transport spdy|websocket] [-protocols a,b] [-stdin] [-tty] [-no-stderr] [-sizes 80x24,132x43 -mark TEXT]
 //	      [-ca FILE] URL
-//	judge -forward 80,443 URL
+//	judge -forward 80,443 [-ca FILE] URL
 //
 // Its standard streams are the command's, and its exit code is the command's; 254 for any other failure, which it
 // explains on its standard error. With -sizes the first size is told at once, and the next one whenever -mark has shown
@@ -98,12 +98,13 @@ func executor(transport, target, authority string, protocols []string) (remoteco
 	return nil, fmt.Errorf("-transport: %q is neither spdy nor websocket", transport)
 }
 
-func forward(target string, ports []string) error {
+func forward(target, authority string, ports []string) error {
 	parsed, err := url.Parse(target)
 	if err != nil {
 		return err
 	}
-	roundTripper, upgrader, err := spdy.RoundTripperFor(&rest.Config{Host: parsed.Host})
+	roundTripper, upgrader, err := spdy.RoundTripperFor(
+		&rest.Config{Host: parsed.Host, TLSClientConfig: rest.TLSClientConfig{CAFile: authority}})
 	if err != nil {
 		return err
 	}
@@ -138,7 +139,7 @@ func run() error {
 		return errors.New("one URL must be given")
 	}
 	if *forwarded != "" {
-		return forward(flag.Arg(0), strings.Split(*forwarded, ","))
+		return forward(flag.Arg(0), *authority, strings.Split(*forwarded, ","))
 	}
 	var protocols []string
 	if *protocolNames != "" {
