@@ -65,6 +65,16 @@ std::string PodName(const api::PodSandbox& pod) {
   return absl::StrCat(pod.metadata().namespace_(), "/", pod.metadata().name());
 }
 
+std::string FullName(const api::Container& container) {
+  const auto pod = container.labels().find("io.kubernetes.pod.name");
+  return absl::StrCat(pod == container.labels().end() ? "" : pod->second, "/", container.metadata().name());
+}
+
+bool IsLaterAttempt(const api::Container& later, const api::Container& earlier) {
+  return later.pod_sandbox_id() == earlier.pod_sandbox_id() && later.metadata().name() == earlier.metadata().name() &&
+         later.metadata().attempt() > earlier.metadata().attempt();
+}
+
 }  // namespace
 
 StatusOr<api::PodSandbox> FindPod(Client& client, const std::string& name) {
@@ -90,21 +100,26 @@ StatusOr<api::PodSandbox> FindPod(Client& client, const std::string& name) {
 
 StatusOr<api::Container> FindContainer(Client& client, const std::string& name) {
   HUSK_ASSIGN_OR_RETURN(const api::ListContainersResponse containers, client.Call(api::ListContainersRequest()));
-  const auto full_name = [](const api::Container& container) {
-    const auto pod = container.labels().find("io.kubernetes.pod.name");
-    return absl::StrCat(pod == container.labels().end() ? "" : pod->second, "/", container.metadata().name());
-  };
+  return ChooseContainer(containers, name);
+}
+
+StatusOr<api::Container> ChooseContainer(const api::ListContainersResponse& containers, const std::string& name) {
   std::vector<api::Container> found;
   for (const api::Container& container : containers.containers()) {
     if (container.id() == name) return container;
-    if (container.metadata().name() == name || full_name(container) == name || absl::StartsWith(container.id(), name)) {
+    if (container.metadata().name() == name || FullName(container) == name || absl::StartsWith(container.id(), name)) {
       found.push_back(container);
     }
   }
+  const std::vector<api::Container> attempts = found;  // erasing moves what it looks at
+  std::erase_if(found, [&attempts](const api::Container& container) {
+    return std::any_of(attempts.begin(), attempts.end(),
+                       [&container](const api::Container& other) { return IsLaterAttempt(other, container); });
+  });
   if (found.size() == 1) return found.front();
-  const auto list = [&](const auto& some) {
-    return absl::StrJoin(some, ", ", [&](std::string* out, const api::Container& container) {
-      absl::StrAppend(out, full_name(container), " (", ShortId(container.id()), ")");
+  const auto list = [](const auto& some) {
+    return absl::StrJoin(some, ", ", [](std::string* out, const api::Container& container) {
+      absl::StrAppend(out, FullName(container), " (", ShortId(container.id()), ")");
     });
   };
   if (!found.empty()) {

@@ -16,6 +16,8 @@ namespace husk::huskctl {
 StatusOr<api::PodSandbox> FindPod(Client& client, const std::string& name);
 // By id, unique prefix of an id, name, or pod/name; the newest attempt of a name.
 StatusOr<api::Container> FindContainer(Client& client, const std::string& name);
+// The same, among those.
+StatusOr<api::Container> ChooseContainer(const api::ListContainersResponse& containers, const std::string& name);
 
 // Pulls and shows how far it is; the image's id.
 StatusOr<std::string> PullWithProgress(Client& client, const std::string& image, const api::AuthConfig& auth);
