@@ -51,11 +51,13 @@ void AddPortForward(CLI::App* app, PortForwardCommandOptions* options, Action* a
   forward->add_option("pod", options->pod, "Id, name, or a prefix of the id")->required();
   forward->add_option("ports", options->ports, "[LOCAL:]REMOTE; a LOCAL that is empty or 0 means any free port")
       ->required();
-  forward->add_option("--address", options->addresses, "Where to listen, with commas between them")
+  forward
+      ->add_option(
+          "--address", options->addresses,
+          "Where to listen, with commas between them; localhost (127.0.0.1, and ::1 where it works) if not given")
       ->delimiter(',')
       ->type_name("ADDRESS")
-      ->allow_extra_args(false)
-      ->default_str("localhost: 127.0.0.1, and ::1 where it works");
+      ->allow_extra_args(false);
   AddCertificateAuthority(forward, &options->certificate_authority);
   forward->callback([=] { *action = [options](Client& client) { return PortForward(client, *options); }; });
 }
