@@ -185,7 +185,7 @@ def test_a_full_screen_program_under_tmux(huskd, container):
         # Above the status line is the text, below it the line for commands.
         return (len(lines) == height and lines[:height - 2] == text.splitlines()[:height - 2]
                 and lines[height - 2].startswith("/tmp/text"))
-    with Tmux(f"husk-e2e-{os.getpid()}", 100, 30) as tmux:
+    with Tmux(huskd.state / "tmux", 100, 30) as tmux:
         tmux.command(command(huskd, "exec", "-it", "main", "--", EDITOR, "-u", "NONE", "-c", "set laststatus=2", "/tmp/text"))
         tmux.wait_for(lambda lines: shows(lines, 30), "the text on 30 lines")
         tmux.resize(70, 40)

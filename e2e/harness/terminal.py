@@ -102,10 +102,10 @@ class PtyProgram:
 
 
 class Tmux:
-    """A tmux server of its own with one window, in which a shell runs."""
+    """A tmux server of its own with one window, in which a shell runs. Its socket is the caller's to remove."""
 
-    def __init__(self, name, width=100, height=30):
-        self._base = ["tmux", "-L", name, "-f", "/dev/null"]
+    def __init__(self, socket_path, width=100, height=30):
+        self._base = ["tmux", "-S", str(socket_path), "-f", "/dev/null"]
         self._run("new-session", "-d", "-x", str(width), "-y", str(height), "/bin/sh")
 
     def _run(self, *arguments):
