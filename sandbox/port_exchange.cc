@@ -191,6 +191,15 @@ StatusOr<std::uint64_t> PortExchange::Output(std::uint64_t connection, std::uint
   return next;
 }
 
+bool PortExchange::IsNews(std::uint64_t connection, std::uint64_t version, std::uint64_t end) {
+  const MutexLock lock(mutex_);
+  const auto found = connections_.find(connection);
+  if (found == connections_.end()) return false;
+  const bool news = version > found->second.version || end > found->second.received;
+  found->second.version = std::max(found->second.version, version);
+  return news;
+}
+
 void PortExchange::Failed(std::uint64_t connection, const Status& why) {
   bool after_end = false;
   {

@@ -85,6 +85,9 @@ class PortExchange {
   // DATA_LOSS if some are missing in between, NOT_FOUND for a connection that is no more.
   StatusOr<std::uint64_t> Output(std::uint64_t connection, std::uint64_t offset, std::string_view bytes, bool end);
   void Failed(std::uint64_t connection, const Status& why);
+  // Whether what is told of a connection, up to this offset of its output, is more than was told before. Remembers the
+  // version. Before Output.
+  bool IsNews(std::uint64_t connection, std::uint64_t version, std::uint64_t end);
 
  private:
   struct Connection {
@@ -99,6 +102,7 @@ class PortExchange {
     bool writable = false;  // told since the last piece was given out
     bool queued = false;    // stands in ready_
     std::uint64_t received = 0;
+    std::uint64_t version = 0;
     bool output_ended = false;
 
     [[nodiscard]] std::size_t left() const { return input.size() - passed; }

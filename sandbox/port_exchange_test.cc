@@ -120,6 +120,18 @@ TEST_F(PortExchangeTest, RepeatedOutputIsTakenOnce) {
   EXPECT_THAT(told_, ElementsAre("output 1 abc", "output 1 d", "ended 1"));
 }
 
+TEST_F(PortExchangeTest, WhatIsToldAgainIsNoNews) {
+  Open(1);
+  EXPECT_TRUE(exchange_.IsNews(1, 1, 0));
+  EXPECT_FALSE(exchange_.IsNews(1, 1, 0));
+  EXPECT_TRUE(exchange_.IsNews(1, 1, 3));
+  ASSERT_TRUE(exchange_.Output(1, 0, "abc", false).ok());
+  EXPECT_FALSE(exchange_.IsNews(1, 1, 3));
+  EXPECT_FALSE(exchange_.IsNews(1, 0, 3));
+  EXPECT_TRUE(exchange_.IsNews(1, 2, 3));
+  EXPECT_FALSE(exchange_.IsNews(2, 1, 1));
+}
+
 TEST_F(PortExchangeTest, AFailureAfterTheEndIsNone) {
   Open(1);
   Open(2);

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/client/agent_client.h"
+#include "agent/common/printable.h"
 #include "sandbox/id.h"
 #include "sandbox/logging.h"
 
@@ -23,6 +24,9 @@ constexpr auto kPollWait = milliseconds(5000);
 constexpr auto kCleanupTimeout = std::chrono::seconds(10);
 // Of the guest's output at a time: together with what AwaitRoom lets lie, what a slow client costs.
 constexpr std::uint32_t kPollBytes = 512 << 10;
+
+// Of the guest, about a connection that failed.
+constexpr std::size_t kMaximumWords = 1024;
 
 // What one of the threads found ends the other one too.
 class Carrier {
@@ -104,9 +108,10 @@ class Carrier {
     }
   }
 
-  // False if it is about a connection that is no more: there may be late news of those that the client has closed.
-  // Everything in it is the guest's word.
+  // False if nothing in it is new, or it is about a connection that is no more: there may be late news of those that
+  // the client has closed. Everything in it is the guest's word.
   bool Digest(const agent::v1::ConnectionNews& news, agent::v1::PollForwardingRequest& request) {
+    const bool fresh = exchange_.IsNews(news.connection(), news.version(), news.offset() + news.data().size());
     const StatusOr<std::uint64_t> next = exchange_.Output(news.connection(), news.offset(), news.data(), news.end());
     if (!next.ok()) {
       if (absl::IsNotFound(next.status())) return false;
@@ -114,7 +119,7 @@ class Carrier {
       return true;
     }
     if (!news.error().empty()) {
-      exchange_.Failed(news.connection(), absl::UnavailableError(news.error()));
+      exchange_.Failed(news.connection(), absl::UnavailableError(Printable(news.error(), kMaximumWords)));
       return true;
     }
     if (news.writable()) exchange_.Writable(news.connection());
@@ -122,7 +127,7 @@ class Carrier {
     receipt.set_connection(news.connection());
     receipt.set_version(news.version());
     receipt.set_offset(*next);
-    return true;
+    return fresh;
   }
 
   std::stop_source stop_;

@@ -170,6 +170,33 @@ TEST_F(PortForwardTest, ANextHuskdClosesWhatTheLastOneLeft) {
   EXPECT_THAT(Guest(pod_).forwarding_ids(), IsEmpty());
 }
 
+TEST_F(PortForwardTest, WordsOfTheGuestAreMadePrintableAndCut) {
+  Guest(pod_).SetForwardingFilter([](agent::v1::PollForwardingResponse& response) {
+    for (auto& news : *response.mutable_news()) news.set_error("\x1b[2J" + std::string(5000, 'x'));
+  });
+  Forward();
+  exchange_.Open(1, 80);
+  ASSERT_TRUE(AwaitOver(1));
+  const std::string words(Of(1).over->message());
+  EXPECT_THAT(words, ::testing::StartsWith("\\x1b[2Jxxx"));
+  EXPECT_LT(words.size(), 1100U);
+}
+
+TEST_F(PortForwardTest, AGuestThatRepeatsItselfIsNotAskedAllTheTime) {
+  Forward();
+  exchange_.Open(1, 80);
+  ASSERT_TRUE(Eventually([&] { return Guest(pod_).forwarded_connections() == 1; }));
+  Guest(pod_).SetForwardingFilter([](agent::v1::PollForwardingResponse& response) {
+    response.clear_news();
+    auto& news = *response.add_news();
+    news.set_connection(1);
+    news.set_version(1);
+  });
+  const int before = Guest(pod_).call_count("PollForwarding");
+  SleepFor(context_, std::chrono::seconds(1)).IgnoreError();
+  EXPECT_LT(Guest(pod_).call_count("PollForwarding") - before, 100);
+}
+
 TEST_F(PortForwardTest, AGuestThatLiesHarmsOneConnection) {
   Guest(pod_).SetForwardingFilter([](agent::v1::PollForwardingResponse& response) {
     for (auto& news : *response.mutable_news()) {

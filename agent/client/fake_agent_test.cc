@@ -191,5 +191,51 @@ TEST_F(FakeAgentTest, AGuestOutlivesItsClientsAndForgetsAtReboot) {
   EXPECT_NE(second->Hello(context_)->guest_boot_id(), boot);
 }
 
+TEST_F(FakeAgentTest, ForwardsConnectionsToItsListeners) {
+  guest_.Listen(80, {.room = 3});
+  v1::OpenForwardingRequest open;
+  open.set_forwarding_id("f");
+  ASSERT_TRUE(client_->OpenForwarding(context_, open).ok());
+  v1::SendForwardingRequest send;
+  send.set_forwarding_id("f");
+  for (const std::uint32_t port : {80U, 81U}) {
+    v1::Dial& dial = *send.add_dials();
+    dial.set_connection(port);
+    dial.set_port(port);
+  }
+  v1::ConnectionInput& input = *send.add_inputs();
+  input.set_connection(80);
+  input.set_data("hello");
+  input.set_end(true);
+  EXPECT_EQ(client_->SendForwarding(context_, send)->taken(0).offset(), 3U);
+  v1::PollForwardingRequest poll;
+  poll.set_forwarding_id("f");
+  poll.set_wait_milliseconds(30'000);
+  auto told = client_->PollForwarding(context_, poll);
+  ASSERT_EQ(told->news_size(), 2);
+  EXPECT_EQ(told->news(0).data(), "hel");
+  EXPECT_FALSE(told->news(0).writable());
+  EXPECT_EQ(told->news(1).error(), "connection refused");
+  for (const auto& news : told->news()) {
+    v1::ConnectionReceipt& receipt = *poll.add_receipts();
+    receipt.set_connection(news.connection());
+    receipt.set_version(news.version());
+    receipt.set_offset(news.offset() + news.data().size());
+  }
+  guest_.Listen(80, {});
+  told = client_->PollForwarding(context_, poll);
+  ASSERT_EQ(told->news_size(), 1);
+  EXPECT_TRUE(told->news(0).writable());
+  EXPECT_EQ(client_->SendForwarding(context_, send)->taken(0).offset(), 5U);
+  told = client_->PollForwarding(context_, poll);
+  EXPECT_EQ(told->news(0).data(), "lo");
+  EXPECT_TRUE(told->news(0).end());
+  EXPECT_EQ(guest_.forwarded_connections(), 2U);
+  v1::CloseForwardingRequest close;
+  EXPECT_TRUE(client_->CloseForwarding(context_, close).ok());
+  EXPECT_TRUE(guest_.forwarding_ids().empty());
+  EXPECT_TRUE(absl::IsNotFound(client_->PollForwarding(context_, poll).status()));
+}
+
 }  // namespace
 }  // namespace husk::agent
