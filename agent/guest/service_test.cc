@@ -346,7 +346,7 @@ TEST_F(ServiceTest, ResourcesChangeBeforeTheStartAndWhileItRuns) {
   EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(refused.message().find("the kernel refuses it"), std::string::npos) << refused;
   ASSERT_TRUE(Write(0, "", true).ok());
-  Drain();
+  ASSERT_TRUE(Poll(0, false, true).ok()) << "its end is told";
   EXPECT_TRUE(update("c", R"({"cpu":{"shares":3}})").ok()) << "it has exited";
 }
 
@@ -386,7 +386,7 @@ TEST_F(ServiceTest, HugePagesAreKeptWhileTheContainerLives) {
   ASSERT_TRUE(update(R"({"hugepageLimits":[{"pageSize":"2MB","limit":2097152}]})").ok());
   EXPECT_EQ(count(), "1");
   ASSERT_TRUE(Write(0, "", true).ok());
-  Drain();
+  ASSERT_TRUE(Poll(0, false, true).ok()) << "its end is told";
   EXPECT_EQ(count(), "0") << "it has ended";
   Remove();
   ASSERT_TRUE(create("c", R"({"hugepageLimits":[{"pageSize":"2MB","limit":2097152}]})").ok());
