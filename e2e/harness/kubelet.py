@@ -30,16 +30,26 @@ class Kubelet:
         self.root = pathlib.Path(tempfile.mkdtemp(prefix="husk-kubelet-", dir="/var/tmp"))
         self.manifests = self.root / "manifests"
         self.manifests.mkdir()
-        self.port = free_port()
+        self.port = self._port()
         self.log_path = self.root / "kubelet.log"
         self.config_path = self.root / "config.yaml"
-        authority = Authority(self.root / "authority")
-        self.authority = authority.certificate
-        self._certificate, self._key = authority.issue(NODE)
+        self.authority, self._certificate, self._key = self._identity()
         self.config_path.write_text(yaml.safe_dump({**self._configuration(huskd), **configuration}))
         self.process = None
         self._made_fixed_directory = not FIXED_DIRECTORY.exists()
         self._tls = ssl.create_default_context(cafile=self.authority)
+
+    def _port(self):
+        return free_port()
+
+    def _identity(self):
+        """(authority's certificate, own certificate, key)"""
+        authority = Authority(self.root / "authority")
+        return (authority.certificate, *authority.issue(NODE))
+
+    def _arguments(self):
+        """Beside those of every kubelet."""
+        return []
 
     def _configuration(self, huskd):
         return {
@@ -85,7 +95,7 @@ class Kubelet:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [str(kubernetes.program("kubelet")), "--config", str(self.config_path), "--root-dir", str(self.root / "root"),
-                 "--cert-dir", str(self.root / "pki"), "--hostname-override", NODE, "--v", "3"],
+                 "--cert-dir", str(self.root / "pki"), "--hostname-override", NODE, "--v", "3", *self._arguments()],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
     def start(self):
@@ -165,12 +175,15 @@ class Kubelet:
             if self.process.poll() is None:
                 self.process.kill()
                 self.process.wait()
+        self._remove_files()
+        return left
+
+    def _remove_files(self):
         for mount in sorted((m for m in host.mounts() if m.startswith(str(self.root))), reverse=True):
             subprocess.run(["umount", "--lazy", mount], check=False)
         shutil.rmtree(self.root, ignore_errors=True)
         if self._made_fixed_directory:
             shutil.rmtree(FIXED_DIRECTORY, ignore_errors=True)
-        return left
 
 
 def conditions(pod):

@@ -20,12 +20,13 @@ def free_port():
 
 
 class RegistryServer:
-    """A running registry. Images live below `directory`, which is the caller's to remove."""
+    """A running registry, on a free port unless it is told one. Images live below `directory`, which is the caller's to
+    remove."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, port=None):
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = f"127.0.0.1:{port or free_port()}"
         self.log_path = self.directory / "registry.log"
         config = self.directory / "config.yml"
         config.write_text(yaml.safe_dump(self.configuration()))

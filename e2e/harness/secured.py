@@ -21,7 +21,7 @@ def openssl(*arguments, data=None):
 
 
 class Authority:
-    """Certificates for 127.0.0.1, below `directory`."""
+    """Certificates below `directory`."""
 
     def __init__(self, directory):
         self.directory = pathlib.Path(directory)
@@ -31,12 +31,14 @@ class Authority:
         openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", 1, "-subj", "/CN=test authority",
                 "-keyout", self.key, "-out", self.certificate)
 
-    def issue(self, name):
-        """(certificate, key)"""
-        certificate, key = self.directory / f"{name}.pem", self.directory / f"{name}.key"
-        request = openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", key)
-        extensions = self.directory / f"{name}.ext"
-        extensions.write_text("subjectAltName=IP:127.0.0.1\n")
+    def issue(self, name, organization=None, alternatives=("IP:127.0.0.1",)):
+        """(certificate, key). Kubernetes reads a user from the name and a group from the organization."""
+        file = name.replace(":", "-")
+        certificate, key = self.directory / f"{file}.pem", self.directory / f"{file}.key"
+        subject = (f"/O={organization}" if organization else "") + f"/CN={name}"
+        request = openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", subject, "-keyout", key)
+        extensions = self.directory / f"{file}.ext"
+        extensions.write_text(f"subjectAltName={','.join(alternatives)}\n")
         openssl("x509", "-req", "-days", 1, "-CA", self.certificate, "-CAkey", self.key, "-CAcreateserial",
                 "-extfile", extensions, "-out", certificate, data=request)
         return certificate, key

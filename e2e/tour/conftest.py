@@ -1,0 +1,88 @@
+"""The tour's cluster, and what its stops have in common. One cluster for all of them: each has a namespace of its own."""
+
+import itertools
+import os
+
+import pytest
+
+from harness.cluster import Cluster
+from harness.daemon import eventually
+
+NUMBER = int(os.environ.get("HUSK_TOUR_NUMBER", "38"))
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    instance = Cluster(NUMBER, say=lambda line: print(f"cluster: {line}", flush=True))
+    try:
+        instance.up()
+        yield instance
+    finally:
+        left = instance.down()
+    assert not left, "\n".join(left)
+
+
+_names = itertools.count(1)
+
+
+class Space:
+    """A namespace of one stop, and what is asked in it."""
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.name = f"stop{next(_names)}"
+
+    def make(self):
+        self.cluster.kubectl("create", "namespace", self.name)
+        eventually(lambda: self.cluster.kubectl("--namespace", self.name, "get", "serviceaccount", "default",
+                                                check=False).returncode == 0, "the namespace's service account")
+        return self
+
+    def kubectl(self, *arguments, **options):
+        return self.cluster.kubectl("--namespace", self.name, *arguments, **options)
+
+    def apply(self, *objects):
+        for one in objects:
+            one["metadata"].setdefault("namespace", self.name)
+        self.cluster.apply(*objects)
+
+    def get(self, *arguments):
+        return self.cluster.get("--namespace", self.name, *arguments)
+
+    def wait_for(self, kind, name, condition, what, **options):
+        return self.cluster.wait_for(kind, name, condition, what, namespace=self.name, **options)
+
+    def execute(self, pod, *command, **options):
+        return self.cluster.execute(pod, *command, namespace=self.name, **options)
+
+    def events(self, name):
+        """[(reason, message)] of an object, oldest first."""
+        found = self.get("events", "--field-selector", f"involvedObject.name={name}", "--sort-by", ".lastTimestamp")
+        return [(event["reason"], event["message"]) for event in found["items"]]
+
+    def run(self, pod):
+        """Applies a pod and waits until it is Ready."""
+        self.apply(pod)
+        return self.wait_for("pod", pod["metadata"]["name"], is_ready, "to be ready")
+
+    def delete(self, kind, name, *arguments):
+        """And waits until it is gone."""
+        self.kubectl("delete", kind, name, "--wait=true", *arguments)
+
+    def remove(self):
+        """Its pods are gone when this returns."""
+        self.cluster.kubectl("delete", "namespace", self.name, "--wait=true")
+
+
+@pytest.fixture
+def space(cluster):
+    instance = Space(cluster)
+    instance.make()
+    try:
+        yield instance
+    finally:
+        instance.remove()
+
+
+def is_ready(pod):
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", []))
