@@ -165,6 +165,8 @@ def test_the_hosts_cgroup_holds_the_vm_and_qemu(pod, huskd):
         pytest.skip("this host's cgroups have no memory controller, or no CPU controller with quotas")
     assert int(memory) > 400 * MEBIBYTE
     assert quota.split()[0] == "225000"
+    # The boot had more of them. 512 shares are a weight of 20.
+    assert host_limit(pod, "cpu.weight", "cpu.shares") in ("20", "512")
     pod.client.UpdatePodSandboxResources(
         pod_sandbox_id=pod.id, resources={"cpu_quota": 100000, "cpu_period": 100000, "cpu_shares": 256},
         overhead={"cpu_quota": 50000, "cpu_period": 100000})

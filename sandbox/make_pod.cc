@@ -103,12 +103,16 @@ class Making {
     HUSK_ASSIGN_OR_RETURN_DOING(cgroup_procs_, cgroups->Create(parent, pod_.id()), "make the cgroup");
     const PodConfig& config = pod_.config();
     const VmSize size = SizeVm(environment_.options, config.resources, config.overhead);
-    const HostLimits limits = LimitsOnHost(size.memory_bytes, config.resources, config.overhead);
-    // The cgroup above it is the kubelet's, and limits the pod too.
-    const Status limited = cgroups->SetLimits(parent, pod_.id(), limits);
-    if (!limited.ok()) spdlog::warn("pod={} limit its cgroup: {}", pod_.id(), Words(limited));
+    limits_ = LimitsOnHost(size.memory_bytes, config.resources, config.overhead);
+    SetLimits(LimitsWhileBooting(limits_));
     FaultPoint("run_pod.cgroup_created");
     return absl::OkStatus();
+  }
+
+  // Best effort: the cgroup above it is the kubelet's, and limits the pod too.
+  void SetLimits(const HostLimits& limits) {
+    const Status limited = environment_.parts.cgroups->SetLimits(pod_.config().cgroup_parent, pod_.id(), limits);
+    if (!limited.ok()) spdlog::warn("pod={} limit its cgroup: {}", pod_.id(), Words(limited));
   }
 
   Status MakeScratchDisk() {
@@ -161,6 +165,8 @@ class Making {
           absl::StrCat("the guest's agent speaks protocol version ", hello->protocol_version(), ", not 1"));
     }
     boot_.Release();
+    // Before the pod is recorded as READY: a huskd that dies earlier leaves one that the next removes.
+    SetLimits(limits_);
     guest_boot_id_ = hello->guest_boot_id();
     FaultPoint("run_pod.agent_ready");
     return absl::OkStatus();
@@ -222,6 +228,7 @@ class Making {
   Rollback& rollback_;
   std::vector<hypervisor::NetworkDevice> network_devices_;
   std::vector<std::string> cgroup_procs_;
+  HostLimits limits_;   // of its cgroup, once it has booted
   Places::Place boot_;  // until the guest's agent answers
   std::string guest_boot_id_;
 };

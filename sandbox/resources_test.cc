@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 
 #include "sandbox/testing/runtime_fixture.h"
 
@@ -88,6 +89,32 @@ TEST_F(ResourcesTest, ThePodsCgroupHoldsTheVmAndQemu) {
   EXPECT_TRUE(absl::IsNotFound(runtime_->UpdatePodResources(context_, "none", {}, {})));
   ASSERT_TRUE(runtime_->StopPod(context_, pod_).ok());
   EXPECT_TRUE(absl::IsFailedPrecondition(runtime_->UpdatePodResources(context_, pod_, resources, {})));
+}
+
+TEST_F(ResourcesTest, ABootHasSharesThatThePodHasNot) {
+  PodConfig config = Pod("least");
+  config.resources.cpu_shares = 2;
+  config.resources.cpu_quota = 50'000;
+  config.resources.cpu_period = 100'000;
+  agents_.SetGuestSetup([](agent::FakeGuest& guest) { guest.Block("Hello"); });
+  std::thread run([&] { EXPECT_TRUE(runtime_->RunPod(context_, config).ok()); });
+  std::string id;
+  EXPECT_TRUE(Eventually([&] {
+    for (const PodStatus& status : runtime_->ListPods({})) {
+      if (status.config.metadata.name == "least") id = status.id;
+    }
+    return !id.empty();
+  }));
+  EXPECT_TRUE(Guest(id).WaitForCalls("Hello", 1));
+  const HostLimits booting = cgroups_.limits(id);
+  Guest(id).Release("Hello");
+  run.join();
+  const HostLimits ready = cgroups_.limits(id);
+  EXPECT_EQ(booting.cpu_shares, 1024U);
+  EXPECT_EQ(ready.cpu_shares, 2U);
+  EXPECT_EQ(booting.cpu_quota, 50'000) << "a boot keeps to the pod's quota";
+  EXPECT_EQ(booting.memory_bytes, ready.memory_bytes) << "and to its memory";
+  EXPECT_GT(ready.memory_bytes, 0U);
 }
 
 TEST_F(ResourcesTest, AnOomOfTheGuestIsToldFromOneOfTheContainer) {

@@ -13,6 +13,8 @@ namespace husk::sandbox {
 namespace {
 
 constexpr std::uint64_t kMemoryStep = std::uint64_t{2} << 20;
+// What the kernel gives to a group that nobody has said anything about, and Kubernetes to a request of one CPU.
+constexpr std::uint64_t kBootShares = 1024;
 
 std::uint64_t RoundUp(std::uint64_t bytes) {
   return (bytes + kMemoryStep - 1) / kMemoryStep * kMemoryStep;
@@ -96,6 +98,12 @@ HostLimits LimitsOnHost(std::uint64_t vm_memory_bytes, const LinuxResources& res
     limits.cpu_quota = static_cast<std::int64_t>((milli + MilliCpus(overhead)) * (kPeriod / 1000));
   }
   return limits;
+}
+
+HostLimits LimitsWhileBooting(const HostLimits& limits) {
+  HostLimits booting = limits;
+  if (limits.cpu_shares > 0) booting.cpu_shares = std::max(limits.cpu_shares, kBootShares);
+  return booting;
 }
 
 std::uint64_t MemoryForHugePages(const std::vector<LinuxResources>& containers) {

@@ -31,6 +31,10 @@ VmSize SizeVm(const RuntimeOptions& options, const LinuxResources& resources, co
 // and overhead announce. Nothing announced: no limit of the CPU.
 HostLimits LimitsOnHost(std::uint64_t vm_memory_bytes, const LinuxResources& resources, const LinuxResources& overhead);
 
+// What it may use until the guest's agent answers: the same, with shares of the CPU for a boot.
+// See docs/adr/0120-a-boot-has-shares-of-its-own.md.
+HostLimits LimitsWhileBooting(const HostLimits& limits);
+
 // What has to be plugged into a VM so that its guest can have all these huge pages at once: themselves, the kernel's
 // descriptors of that memory, and for pages that are larger than what is plugged at once, one more, since it begins
 // with memory that the kernel uses itself. A multiple of 128 MiB; 0 for none.

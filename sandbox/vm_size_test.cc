@@ -59,6 +59,16 @@ TEST(VmSizeTest, StaysWithinBoundsWhateverIsAsked) {
   EXPECT_EQ(size.vcpus, 1U);
 }
 
+TEST(VmSizeTest, ABootHasTheSharesOfACpuOrThePodsOwn) {
+  EXPECT_EQ(LimitsWhileBooting({.cpu_shares = 2}).cpu_shares, 1024U);
+  EXPECT_EQ(LimitsWhileBooting({.cpu_shares = 4096}).cpu_shares, 4096U);
+  EXPECT_EQ(LimitsWhileBooting({}).cpu_shares, 0U) << "the kernel's default stays";
+  const HostLimits booting = LimitsWhileBooting({.memory_bytes = 7, .cpu_quota = 5'000, .cpu_period = 100'000});
+  EXPECT_EQ(booting.memory_bytes, 7U);
+  EXPECT_EQ(booting.cpu_quota, 5'000);
+  EXPECT_EQ(booting.cpu_period, 100'000U);
+}
+
 TEST(VmSizeTest, TheHostGivesTheVmItsMemoryAndQemuItsOwn) {
   HostLimits limits = LimitsOnHost(256 * kMebibyte, {}, {});
   EXPECT_EQ(limits.memory_bytes, (256 + 320 + 4) * kMebibyte);
