@@ -103,7 +103,6 @@ class Node(Kubelet):
         self._credentials = credentials
         super().__init__(huskd, **configuration)
         self._tls.load_cert_chain(*credentials.kubelet_client)
-        self.environment = {}
 
     def _port(self):
         return KUBELET_PORT

@@ -1,5 +1,6 @@
 """A real kubelet on a huskd, without an API server: its pods are files, and it is asked at its own port."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -34,7 +35,8 @@ class Kubelet:
         self.log_path = self.root / "kubelet.log"
         self.config_path = self.root / "config.yaml"
         self.authority, self._certificate, self._key = self._identity()
-        self.config_path.write_text(yaml.safe_dump({**self._configuration(huskd), **configuration}))
+        self.configuration = {**self._configuration(huskd), **configuration}
+        self.environment = {}
         self.process = None
         self._made_fixed_directory = not FIXED_DIRECTORY.exists()
         self._tls = ssl.create_default_context(cafile=self.authority)
@@ -92,11 +94,14 @@ class Kubelet:
         return f"https://127.0.0.1:{self.port}"
 
     def spawn(self):
+        """`configuration` and `environment` are those of the next start."""
+        self.config_path.write_text(yaml.safe_dump(self.configuration))
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [str(kubernetes.program("kubelet")), "--config", str(self.config_path), "--root-dir", str(self.root / "root"),
                  "--cert-dir", str(self.root / "pki"), "--hostname-override", NODE, "--v", "3", *self._arguments()],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env={**os.environ, **self.environment})
 
     def start(self):
         self.spawn()
@@ -114,6 +119,24 @@ class Kubelet:
         """Its pods go on running."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
+
+    def restart(self):
+        assert self.stop() == 0, self.log_tail()
+        return self.start()
+
+    @contextlib.contextmanager
+    def configured(self, environment=None, **configuration):
+        """Restarted with other settings, for the length of a `with`."""
+        before = self.configuration, self.environment
+        self.configuration = {**self.configuration, **configuration}
+        self.environment = {**self.environment, **(environment or {})}
+        try:
+            yield self.restart()
+        finally:
+            self.configuration, self.environment = before
+            if self.process.poll() is None:
+                self.stop()
+            self.start()
 
     def log_tail(self, lines=60):
         return "\n".join(host.read_text(self.log_path).splitlines()[-lines:])

@@ -7,6 +7,7 @@ import pytest
 
 from harness.cluster import Cluster
 from harness.daemon import eventually
+from harness.following import Following
 
 NUMBER = int(os.environ.get("HUSK_TOUR_NUMBER", "38"))
 
@@ -55,6 +56,10 @@ class Space:
     def execute(self, pod, *command, **options):
         return self.cluster.execute(pod, *command, namespace=self.name, **options)
 
+    def following(self, *arguments, environment=None):
+        """A kubectl that runs beside the test."""
+        return Following(self.cluster.kubectl_command("--namespace", self.name, *arguments), environment)
+
     def events(self, name):
         """[(reason, message)] of an object, oldest first."""
         found = self.get("events", "--field-selector", f"involvedObject.name={name}", "--sort-by", ".lastTimestamp")
@@ -74,14 +79,24 @@ class Space:
         self.cluster.kubectl("delete", "namespace", self.name, "--wait=true")
 
 
-@pytest.fixture
-def space(cluster):
+def _space(cluster):
     instance = Space(cluster)
     instance.make()
     try:
         yield instance
     finally:
         instance.remove()
+
+
+@pytest.fixture
+def space(cluster):
+    yield from _space(cluster)
+
+
+@pytest.fixture(scope="module")
+def shared_space(cluster):
+    """For pods that all tests of a file share."""
+    yield from _space(cluster)
 
 
 def is_ready(pod):
