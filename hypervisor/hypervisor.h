@@ -77,8 +77,12 @@ struct VmInformation {
   ProcessIdentity process;
   Accelerator accelerator = Accelerator::kTcg;
   std::vector<std::string> command_line;
-  std::uint32_t vcpus = 0;         // as the VM has them now
-  std::uint64_t memory_bytes = 0;  // as the VM has it now
+  std::uint32_t vcpus = 0;  // as the VM has them now
+  std::uint32_t maximum_vcpus = 0;
+  std::uint64_t memory_bytes = 0;            // as the VM has it now
+  std::uint64_t requested_memory_bytes = 0;  // less than that as long as the guest has not given back all that it shall
+  std::uint64_t boot_memory_bytes = 0;       // what it was started with, which it cannot give back
+  std::uint64_t maximum_memory_bytes = 0;
 };
 
 // How a VM ended.
@@ -118,6 +122,13 @@ class Vm {
   // has taken it; RESOURCE_EXHAUSTED, and it stays as it was, when VmConfig allows less or the guest does not take it
   // in time. Less: the guest gives back what it does not use, when it can; returns when it has, or after a moment.
   virtual Status SetPluggedMemory(const Context& context, std::uint64_t bytes) = 0;
+
+  // Numbers of vCPUs begin with 0, and those that the VM has are always the first ones: `count` of them from now on.
+  // More: returns when they are plugged in; the guest has to bring them online. Less: takes out those with the highest
+  // numbers, one after the other, each when the guest has let it go. FAILED_PRECONDITION when the guest refuses that,
+  // DEADLINE_EXCEEDED when it does not answer in time; those that went before are gone. RESOURCE_EXHAUSTED for more
+  // than VmConfig allows, INVALID_ARGUMENT for 0.
+  virtual Status SetVcpus(const Context& context, std::uint32_t count) = 0;
 
   // `callback` is called once, on a thread of hypervisor/'s, as soon as the VM's process has ended: at once if it has.
   // It must not block nor destroy the Vm. Only one callback is kept. It is never called, nor still running, after the

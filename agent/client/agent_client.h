@@ -37,6 +37,8 @@ class AgentClient {
   virtual Status SignalContainer(const Context& context, const v1::SignalContainerRequest& request) = 0;
   virtual Status RemoveContainer(const Context& context, const v1::RemoveContainerRequest& request) = 0;
   virtual Status UpdateResources(const Context& context, const v1::UpdateResourcesRequest& request) = 0;
+  virtual StatusOr<v1::ResizeGuestResponse> ResizeGuest(const Context& context,
+                                                        const v1::ResizeGuestRequest& request) = 0;
   virtual StatusOr<v1::ListProcessesResponse> ListProcesses(const Context& context) = 0;
 
   virtual StatusOr<v1::ExecResponse> Exec(const Context& context, const v1::ExecRequest& request) = 0;

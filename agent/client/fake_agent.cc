@@ -168,6 +168,11 @@ std::string FakeGuest::updated_resources(const std::string& container_id) const 
   return found == state_->resources.end() ? std::string() : found->second;
 }
 
+std::optional<v1::ResizeGuestRequest> FakeGuest::resized() const {
+  const MutexLock lock(state_->mutex);
+  return state_->resized;
+}
+
 std::vector<std::string> FakeGuest::volume_ids() const {
   const MutexLock lock(state_->mutex);
   std::vector<std::string> ids;

@@ -108,6 +108,8 @@ class FakeGuest {
   [[nodiscard]] std::string received_stdin(const std::string& container_id, const std::string& exec_id) const;
   // The JSON of the container's last UpdateResources; empty if there was none.
   [[nodiscard]] std::string updated_resources(const std::string& container_id) const;
+  // The last ResizeGuest; absent if there was none.
+  [[nodiscard]] std::optional<v1::ResizeGuestRequest> resized() const;
   [[nodiscard]] std::vector<std::string> volume_ids() const;
   [[nodiscard]] std::optional<FakeVolume> volume(const std::string& volume_id) const;
   // As a container would.

@@ -159,9 +159,21 @@ Status FakeAgentClient::RemoveContainer(const Context& context, const v1::Remove
 Status FakeAgentClient::UpdateResources(const Context& context, const v1::UpdateResourcesRequest& request) {
   return Call(context, "UpdateResources", [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS -> Status {
     if (guest_.Find(request.container_id(), "") == nullptr) return NoContainer(request.container_id());
-    guest_.resources[request.container_id()] = request.resources_json();
+    if (!request.check_only()) guest_.resources[request.container_id()] = request.resources_json();
     return absl::OkStatus();
   });
+}
+
+StatusOr<v1::ResizeGuestResponse> FakeAgentClient::ResizeGuest(const Context& context,
+                                                               const v1::ResizeGuestRequest& request) {
+  v1::ResizeGuestResponse response;
+  HUSK_RETURN_IF_ERROR(Call(context, "ResizeGuest", [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS -> Status {
+    if (request.cpus() == 0) return absl::InvalidArgumentError("cpus: is 0");
+    guest_.resized = request;
+    response.set_online_cpus(request.cpus());
+    return absl::OkStatus();
+  }));
+  return response;
 }
 
 StatusOr<v1::ListProcessesResponse> FakeAgentClient::ListProcesses(const Context& context) {

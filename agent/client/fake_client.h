@@ -29,6 +29,7 @@ class FakeAgentClient : public AgentClient {
   Status SignalContainer(const Context& context, const v1::SignalContainerRequest& request) override;
   Status RemoveContainer(const Context& context, const v1::RemoveContainerRequest& request) override;
   Status UpdateResources(const Context& context, const v1::UpdateResourcesRequest& request) override;
+  StatusOr<v1::ResizeGuestResponse> ResizeGuest(const Context& context, const v1::ResizeGuestRequest& request) override;
   StatusOr<v1::ListProcessesResponse> ListProcesses(const Context& context) override;
   StatusOr<v1::ExecResponse> Exec(const Context& context, const v1::ExecRequest& request) override;
   Status SignalExec(const Context& context, const v1::SignalExecRequest& request) override;

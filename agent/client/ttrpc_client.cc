@@ -95,6 +95,10 @@ class TtrpcClient : public AgentClient {
   Status UpdateResources(const Context& context, const v1::UpdateResourcesRequest& request) override {
     return Call<v1::UpdateResourcesResponse>(context, "UpdateResources", request).status();
   }
+  StatusOr<v1::ResizeGuestResponse> ResizeGuest(const Context& context,
+                                                const v1::ResizeGuestRequest& request) override {
+    return Call<v1::ResizeGuestResponse>(context, "ResizeGuest", request);
+  }
   StatusOr<v1::ListProcessesResponse> ListProcesses(const Context& context) override {
     return Call<v1::ListProcessesResponse>(context, "ListProcesses", v1::ListProcessesRequest());
   }

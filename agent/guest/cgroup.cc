@@ -1,5 +1,6 @@
 #include "agent/guest/cgroup.h"
 
+#include <algorithm>
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
@@ -70,6 +71,21 @@ OutOfMemory CgroupOutOfMemory(const std::string& cgroup) {
   }
   if (kills == 0) return OutOfMemory::kNone;
   return limits_reached > 0 ? OutOfMemory::kContainer : OutOfMemory::kGuest;
+}
+
+std::uint64_t CgroupMemoryInUse(const std::string& cgroup) {
+  const auto current = ReadFile(cgroup + "/memory.current", 64);
+  const auto stat = ReadFile(cgroup + "/memory.stat", 16384);
+  std::uint64_t used = 0;
+  if (!current.ok() || !stat.ok() || !ParseNumber(Trim(*current), used)) return 0;
+  for (const std::string_view line : Split(*stat, '\n')) {
+    const std::vector<std::string_view> words = Split(line, ' ');
+    // Files in memory alone (tmpfs) are not in these lists.
+    if (words.size() != 2 || (words[0] != "inactive_file" && words[0] != "active_file")) continue;
+    std::uint64_t cache = 0;
+    if (ParseNumber(words[1], cache)) used -= std::min(used, cache);
+  }
+  return used;
 }
 
 }  // namespace husk::agent

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,9 @@ enum class OutOfMemory {
 };
 // Whether the kernel's OOM killer took a process of it or below it, and why.
 OutOfMemory CgroupOutOfMemory(const std::string& cgroup);
+// Bytes of memory that it uses and that the kernel cannot take from it: all but the page cache of files. 0 if it is not
+// there.
+std::uint64_t CgroupMemoryInUse(const std::string& cgroup);
 
 }  // namespace husk::agent
 

@@ -31,5 +31,15 @@ TEST_F(CgroupTest, TellsALimitOfTheContainersFromAGuestThatIsOutOfMemory) {
   EXPECT_EQ(After("oom_kill x\noom_kill\n\n"), OutOfMemory::kNone);
 }
 
+TEST_F(CgroupTest, ThePageCacheIsNoMemoryInUse) {
+  EXPECT_EQ(CgroupMemoryInUse(directory_), 0U);
+  std::ofstream(directory_ + "/memory.current") << "1000\n";
+  std::ofstream(directory_ + "/memory.stat")
+      << "anon 300\nfile 600\nshmem 100\ninactive_file 400\nactive_file 100\nx\n";
+  EXPECT_EQ(CgroupMemoryInUse(directory_), 500U);
+  std::ofstream(directory_ + "/memory.stat") << "inactive_file 4000\n";
+  EXPECT_EQ(CgroupMemoryInUse(directory_), 0U) << "figures of different moments";
+}
+
 }  // namespace
 }  // namespace husk::agent

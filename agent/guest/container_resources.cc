@@ -1,9 +1,13 @@
 // Containers: their huge pages, and changes of a container's cgroup.
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "agent/guest/cgroup.h"
 #include "agent/guest/containers.h"
 #include "agent/guest/files.h"
 #include "agent/guest/resources.h"
@@ -13,6 +17,16 @@ namespace husk::agent {
 namespace {
 
 constexpr auto kHugePagesPatience = std::chrono::seconds(5);
+
+// The kernel would kill what does not fit.
+Status CheckMemoryLimit(std::string_view resources, const std::string& cgroup) {
+  const auto limit = MemoryLimit(resources);
+  if (!limit) return absl::OkStatus();
+  const std::uint64_t used = CgroupMemoryInUse(cgroup);
+  if (used <= *limit) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("memory_limit_in_bytes: ", *limit, " is less than the ", used, " bytes that the container uses"));
+}
 
 }  // namespace
 
@@ -46,6 +60,10 @@ void Containers::UpdateResources(const v1::UpdateResourcesRequest& request,
   if (!resources.ok()) return done(resources.status());
   const auto merged = MergeResources(container->config, *resources);
   if (!merged.ok()) return done(merged.status());
+  // huskd asks for what was asked before when it does not know how that ended.
+  if (*merged == container->config && !container->half_changed) return done(v1::UpdateResourcesResponse());
+  const Status fits = CheckMemoryLimit(*resources, Cgroup(id));
+  if (!fits.ok() || request.check_only()) return fits.ok() ? done(v1::UpdateResourcesResponse()) : done(fits);
   ReserveHugePages(id, *merged, [this, id, done, resources = *resources, config = *merged](const Status& reserved) {
     if (!reserved.ok()) return done(reserved);
     ApplyResources(id, resources, config, done);
@@ -74,6 +92,7 @@ void Containers::ResourcesApplied(const std::string& id, const Status& status, c
   Container* const container = FindContainer(id);
   // It has ended meanwhile, which is why crun may have failed.
   if (container == nullptr || container->process.exited()) return done(v1::UpdateResourcesResponse());
+  container->half_changed = !status.ok();
   if (!status.ok()) return ReserveHugePages(id, container->config, [done, status](const Status&) { done(status); });
   container->config = config;
   done(v1::UpdateResourcesResponse());

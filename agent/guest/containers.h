@@ -80,6 +80,7 @@ class Containers {
     bool with_stdin = false;
     bool creating = true;
     std::string config;                  // complete config.json
+    bool half_changed = false;           // a change failed: its cgroup may have some of it
     std::optional<PidNamespace> target;  // that of the container which this one looks into
     v1::CreateContainerResponse created;
     Waiters create_waiters;

@@ -58,6 +58,8 @@ Status RunAgent() {
                   .pod_files = kPodFiles,
                   .cgroup_root = "/sys/fs/cgroup",
                   .huge_pages = {.pools = "/sys/kernel/mm/hugepages", .compact = "/proc/sys/vm/compact_memory"}},
+       .size = {.cpus = "/sys/devices/system/cpu",
+                .online_policy = "/sys/module/memory_hotplug/parameters/online_policy"},
        .scratch = kScratch,
        .measure_command = {"/proc/self/exe", kMeasureTrees}});
   HUSK_RETURN_IF_ERROR(service.Start());

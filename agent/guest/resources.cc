@@ -145,4 +145,13 @@ StatusOr<HugePageBytes> HugePageLimits(std::string_view config_json) {
   return result;
 }
 
+std::optional<std::uint64_t> MemoryLimit(std::string_view resources_json) {
+  const auto resources = ParseOciJson(resources_json, "resources_json");
+  if (!resources.ok()) return std::nullopt;
+  const Json memory = resources->value("memory", Json());
+  const Json limit = memory.is_object() ? memory.value("limit", Json()) : Json();
+  if (!limit.is_number_integer() || limit.get<std::int64_t>() <= 0) return std::nullopt;
+  return limit.get<std::uint64_t>();
+}
+
 }  // namespace husk::agent

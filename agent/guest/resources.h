@@ -3,6 +3,8 @@
 #ifndef HUSK_AGENT_GUEST_RESOURCES_H_
 #define HUSK_AGENT_GUEST_RESOURCES_H_
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,6 +36,8 @@ StatusOr<std::string> MergeResources(std::string_view config_json, std::string_v
 
 // The hugepageLimits of a configuration that was fitted.
 StatusOr<HugePageBytes> HugePageLimits(std::string_view config_json);
+// memory.limit of resources; absent if there is none, or it is unlimited.
+std::optional<std::uint64_t> MemoryLimit(std::string_view resources_json);
 
 }  // namespace husk::agent
 

@@ -1,6 +1,5 @@
 #include "agent/guest/service.h"
 
-#include <sys/sysinfo.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -19,18 +18,7 @@ constexpr std::uint32_t kProtocolVersion = 1;
 constexpr auto kAnswerPause = std::chrono::milliseconds(10);
 constexpr int kAnswerChecks = 200;
 
-std::uint64_t MemoryTotal() {
-  const auto meminfo = ReadFile("/proc/meminfo", 4096);
-  if (!meminfo.ok()) return 0;
-  for (const std::string_view line : Split(*meminfo, '\n')) {
-    const std::vector<std::string_view> words = SplitWords(line, ' ');
-    std::uint64_t kibibytes = 0;
-    if (words.size() >= 2 && words[0] == "MemTotal:" && ParseNumber(words[1], kibibytes)) return kibibytes * 1024;
-  }
-  return 0;
-}
-
-v1::HelloResponse Hello() {
+v1::HelloResponse Hello(std::uint32_t online_cpus) {
   v1::HelloResponse response;
   response.set_protocol_version(kProtocolVersion);
   response.set_agent_version(HUSK_AGENT_VERSION);
@@ -38,8 +26,8 @@ v1::HelloResponse Hello() {
   if (uname(&names) == 0) response.set_kernel_release(static_cast<const char*>(names.release));
   const auto boot_id = ReadFile("/proc/sys/kernel/random/boot_id", 64);
   if (boot_id.ok()) response.set_guest_boot_id(std::string(Trim(*boot_id)));
-  response.set_online_cpus(static_cast<std::uint32_t>(get_nprocs()));
-  response.set_memory_total_bytes(MemoryTotal());
+  response.set_online_cpus(online_cpus);
+  response.set_memory_total_bytes(MemoryTotalBytes());
   timespec up{};
   clock_gettime(CLOCK_BOOTTIME, &up);
   response.set_uptime_nanoseconds(static_cast<std::uint64_t>(up.tv_sec) * 1'000'000'000 +
@@ -53,6 +41,7 @@ Service::Service(EventLoop& loop, Children& children, UniqueFd port, const Parts
     : loop_(loop),
       guest_(*parts.guest),
       volumes_(*parts.volumes),
+      size_(loop, parts.size),
       poller_(loop, containers_),
       crun_(loop, children, parts.crun, parts.crun_state),
       containers_(loop, children, crun_, *parts.roots, volumes_, parts.places, [this] { poller_.Changed(); }),
@@ -60,6 +49,7 @@ Service::Service(EventLoop& loop, Children& children, UniqueFd port, const Parts
              {.containers = &containers_,
               .roots = parts.roots,
               .volumes = parts.volumes,
+              .size = &size_,
               .cgroup_root = parts.places.cgroup_root,
               .scratch = parts.scratch,
               .measure_command = parts.measure_command}),
@@ -98,7 +88,10 @@ void Service::Register(const std::string& name, Call call) {
 }
 
 void Service::RegisterAll() {
-  Register<v1::HelloRequest, v1::HelloResponse>("Hello", [](const auto&, const auto& done) { done(Hello()); });
+  Register<v1::HelloRequest, v1::HelloResponse>(
+      "Hello", [this](const auto&, const auto& done) { done(Hello(size_.OnlineCpus())); });
+  Register<v1::ResizeGuestRequest, v1::ResizeGuestResponse>(
+      "ResizeGuest", [this](const v1::ResizeGuestRequest& request, const auto& done) { size_.Resize(request, done); });
   Register<v1::ConfigureSandboxRequest, v1::ConfigureSandboxResponse>(
       "ConfigureSandbox", [this](const v1::ConfigureSandboxRequest& request, const auto& done) {
         guest_.ConfigureSandbox(request.config(), [done](const Status& status) {

@@ -12,6 +12,7 @@
 #include "agent/guest/channel.h"
 #include "agent/guest/containers.h"
 #include "agent/guest/forwardings.h"
+#include "agent/guest/guest_size.h"
 #include "agent/guest/poller.h"
 #include "agent/guest/sandbox.h"
 #include "agent/guest/stats.h"
@@ -29,6 +30,7 @@ class Service {
     std::string crun;
     std::string crun_state;
     Containers::Places places;
+    GuestSize::Places size = {};
     std::string scratch;                       // where the scratch disk is mounted, when it is
     std::vector<std::string> measure_command;  // FileUsageMeter's
   };
@@ -53,6 +55,7 @@ class Service {
   EventLoop& loop_;
   Guest& guest_;
   Volumes& volumes_;
+  GuestSize size_;
   Poller poller_;
   Crun crun_;
   Containers containers_;

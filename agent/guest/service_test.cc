@@ -132,6 +132,8 @@ class ServiceTest : public ::testing::Test {
     for (const char* name : {"/bundles", "/pod", "/crun"}) std::filesystem::create_directory(base_ + name);
     std::filesystem::create_directories(base_ + "/pools/hugepages-2048kB");
     std::ofstream(base_ + "/pools/hugepages-2048kB/nr_hugepages") << "0\n";
+    for (const char* cpu : {"/cpus/cpu0", "/cpus/cpu1"}) std::filesystem::create_directories(base_ + cpu);
+    std::ofstream(base_ + "/cpus/cpu1/online") << "0\n";
     int pair[2];  // NOLINT: socketpair() fills it
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     host_ = UniqueFd(pair[0]);
@@ -170,6 +172,7 @@ class ServiceTest : public ::testing::Test {
                                 .pod_files = base_ + "/pod",
                                 .cgroup_root = base_,
                                 .huge_pages = {.pools = base_ + "/pools", .compact = base_ + "/compact"}},
+                     .size = {.cpus = base_ + "/cpus", .online_policy = base_ + "/policy"},
                      .scratch = base_ + "/scratch",
                      .measure_command = {"/bin/sh", "-c", "echo 4096 2", "sh"}});
     ASSERT_TRUE(service.Start().ok());
@@ -341,13 +344,58 @@ TEST_F(ServiceTest, ResourcesChangeBeforeTheStartAndWhileItRuns) {
   EXPECT_EQ(read("/crun/crun/c.updates"), "") << "nothing runs yet";
   ASSERT_TRUE(Start().ok());
   for (int repetition = 0; repetition < 2; ++repetition) ASSERT_TRUE(update("c", R"({"memory":{"limit":222}})").ok());
-  EXPECT_EQ(read("/crun/crun/c.updates"), "{\"memory\": {\"limit\": 222}}\n{\"memory\": {\"limit\": 222}}\n");
+  EXPECT_EQ(read("/crun/crun/c.updates"), "{\"memory\": {\"limit\": 222}}\n") << "once is enough";
   const Status refused = update("c", R"({"cpu":{"shares":3}})");
   EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(refused.message().find("the kernel refuses it"), std::string::npos) << refused;
+  ASSERT_TRUE(update("c", R"({"memory":{"limit":222}})").ok());
+  EXPECT_EQ(read("/crun/crun/c.updates"), "{\"memory\": {\"limit\": 222}}\n{\"memory\": {\"limit\": 222}}\n")
+      << "after a failure nobody knows what is in force";
   ASSERT_TRUE(Write(0, "", true).ok());
   ASSERT_TRUE(Poll(0, false, true).ok()) << "its end is told";
   EXPECT_TRUE(update("c", R"({"cpu":{"shares":3}})").ok()) << "it has exited";
+}
+
+TEST_F(ServiceTest, ALimitBelowWhatIsUsedIsRefused) {
+  const auto update = [this](std::int64_t limit, bool check_only) {
+    v1::UpdateResourcesRequest request;
+    request.set_container_id("c");
+    request.set_resources_json(R"({"memory":{"limit":)" + std::to_string(limit) + "}}");
+    request.set_check_only(check_only);
+    return client_->Call<v1::UpdateResourcesResponse>("UpdateResources", request).status();
+  };
+  ASSERT_TRUE(Create("cat", true).ok());
+  ASSERT_TRUE(Start().ok());
+  const std::string cgroup = base_ + "/husk/c";
+  std::filesystem::create_directories(cgroup);
+  std::ofstream(cgroup + "/memory.current") << "5000\n";
+  std::ofstream(cgroup + "/memory.stat") << "inactive_file 1000\n";
+  for (const bool check_only : {true, false}) {
+    const Status refused = update(3999, check_only);
+    EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_EQ(refused.message(), "memory_limit_in_bytes: 3999 is less than the 4000 bytes that the container uses");
+  }
+  EXPECT_TRUE(update(4000, true).ok());
+  EXPECT_FALSE(std::filesystem::exists(base_ + "/crun/crun/c.updates")) << "nothing was changed so far";
+  EXPECT_TRUE(update(4000, false).ok());
+  EXPECT_TRUE(update(-1, false).ok()) << "no limit";
+  EXPECT_TRUE(std::filesystem::exists(base_ + "/crun/crun/c.updates"));
+  std::filesystem::remove_all(cgroup);
+  ASSERT_TRUE(Write(0, "", true).ok());
+}
+
+TEST_F(ServiceTest, CpusComeAndGoByTheHostsWord) {
+  v1::ResizeGuestRequest request;
+  EXPECT_EQ(client_->Call<v1::ResizeGuestResponse>("ResizeGuest", request).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  request.set_cpus(2);
+  const auto resized = client_->Call<v1::ResizeGuestResponse>("ResizeGuest", request);
+  ASSERT_TRUE(resized.ok()) << resized.status();
+  EXPECT_EQ(resized->online_cpus(), 2U);
+  EXPECT_GT(resized->memory_total_bytes(), 0U);
+  const auto hello = client_->Call<v1::HelloResponse>("Hello", v1::HelloRequest());
+  ASSERT_TRUE(hello.ok());
+  EXPECT_EQ(hello->online_cpus(), 2U);
 }
 
 TEST_F(ServiceTest, HugePagesAreKeptWhileTheContainerLives) {

@@ -90,6 +90,7 @@ void Stats::AddGuest(v1::GuestStats& guest) const {
   const v1::CgroupStats root = ReadCgroupStats(parts_.cgroup_root);
   if (root.cpu().has_usage_nanoseconds()) guest.set_cpu_nanoseconds(root.cpu().usage_nanoseconds());
   AddMemory(guest);
+  guest.set_online_cpus(parts_.size->OnlineCpus());
   AddScratch(parts_.scratch, guest);
   const auto interfaces = ReadFile("/proc/net/dev");
   if (!interfaces.ok()) return;

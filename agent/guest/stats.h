@@ -10,6 +10,7 @@
 #include "agent/guest/container_roots.h"
 #include "agent/guest/containers.h"
 #include "agent/guest/file_usage.h"
+#include "agent/guest/guest_size.h"
 #include "agent/guest/volumes.h"
 #include "agent/proto/agent.pb.h"
 
@@ -22,6 +23,7 @@ class Stats {
     const Containers* containers;
     const ContainerRoots* roots;
     const Volumes* volumes;
+    const GuestSize* size;
     std::string cgroup_root;                   // where cgroup v2 is mounted
     std::string scratch;                       // where the scratch disk is mounted, when it is
     std::vector<std::string> measure_command;  // FileUsageMeter's

@@ -200,7 +200,24 @@ class FakeMachine::State {
     if (!entry.record.alive) return absl::UnavailableError("the VM has ended");
     const std::uint64_t most = entry.record.maximum_memory_bytes - entry.record.memory_bytes;
     if (bytes > most) return absl::ResourceExhaustedError(absl::StrCat(bytes, " is more than ", most, " bytes"));
-    entry.record.plugged_bytes = bytes;
+    entry.record.requested_bytes = bytes;
+    if (!keep_memory_ || bytes > entry.record.plugged_bytes) entry.record.plugged_bytes = bytes;
+    return absl::OkStatus();
+  }
+
+  void KeepMemory(bool keep) {
+    const MutexLock lock(mutex_);
+    keep_memory_ = keep;
+    if (keep) return;
+    for (const auto& entry : entries_) entry->record.plugged_bytes = entry->record.requested_bytes;
+  }
+
+  Status SetVcpus(FakeVmEntry& entry, std::uint32_t count) {
+    const MutexLock lock(mutex_);
+    if (!entry.record.alive) return absl::UnavailableError("the VM has ended");
+    if (count == 0) return absl::InvalidArgumentError("a VM needs a vCPU");
+    if (count > entry.record.maximum_vcpus) return absl::ResourceExhaustedError("so many vCPUs it cannot have");
+    entry.record.vcpus = count;
     return absl::OkStatus();
   }
 
@@ -238,6 +255,7 @@ class FakeMachine::State {
   pid_t next_pid_ ABSL_GUARDED_BY(mutex_) = kFirstPid;
   std::vector<std::shared_ptr<FakeVmEntry>> entries_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<ExitNotifier>> to_deliver_ ABSL_GUARDED_BY(mutex_);
+  bool keep_memory_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;  // last: it uses all the others
 };
@@ -265,7 +283,11 @@ class FakeVm final : public Vm {
                          .accelerator = Accelerator::kTcg,
                          .command_line = {"fake", record.id},
                          .vcpus = record.vcpus,
-                         .memory_bytes = record.memory_bytes + record.plugged_bytes};
+                         .maximum_vcpus = record.maximum_vcpus,
+                         .memory_bytes = record.memory_bytes + record.plugged_bytes,
+                         .requested_memory_bytes = record.memory_bytes + record.requested_bytes,
+                         .boot_memory_bytes = record.memory_bytes,
+                         .maximum_memory_bytes = record.maximum_memory_bytes};
   }
 
   StatusOr<std::uint32_t> AttachDisk(const Context& context, const DiskConfig& disk) override {
@@ -302,6 +324,11 @@ class FakeVm final : public Vm {
   Status SetPluggedMemory(const Context& context, std::uint64_t bytes) override {
     HUSK_RETURN_IF_ERROR(state_->Check(context, FakeOperation::kPlugMemory));
     return state_->Plug(*entry_, bytes);
+  }
+
+  Status SetVcpus(const Context& context, std::uint32_t count) override {
+    HUSK_RETURN_IF_ERROR(state_->Check(context, FakeOperation::kSetVcpus));
+    return state_->SetVcpus(*entry_, count);
   }
 
   StatusOr<std::vector<std::string>> SharedDirectories(const Context& context) override {
@@ -376,6 +403,10 @@ bool FakeMachine::KillVm(const std::string& id, const std::string& reason) {
 
 void FakeMachine::Reboot() {
   state_->EndWhere([](const FakeVmRecord&) { return true; }, "the host was rebooted");
+}
+
+void FakeMachine::KeepMemory(bool keep) {
+  state_->KeepMemory(keep);
 }
 
 std::vector<FakeVmRecord> FakeMachine::vms() const {

@@ -23,7 +23,7 @@ struct FakeShare {
 // What a test sees of a VM of the fake: the VmConfig it was started with, without descriptors, and what became of it.
 struct FakeVmRecord {
   std::string id;
-  std::uint32_t vcpus = 0;
+  std::uint32_t vcpus = 0;  // as it has them now
   std::uint32_t maximum_vcpus = 0;
   std::uint64_t memory_bytes = 0;
   std::uint64_t maximum_memory_bytes = 0;
@@ -41,6 +41,7 @@ struct FakeVmRecord {
   std::map<std::uint32_t, DiskConfig> disks;  // by LUN, without the scratch disk
   std::map<std::string, FakeShare> shares;    // by tag
   std::uint64_t plugged_bytes = 0;
+  std::uint64_t requested_bytes = 0;  // less than plugged_bytes while the guest keeps memory (KeepMemory)
 };
 
 // Where a failure can be made to happen.
@@ -53,6 +54,7 @@ enum class FakeOperation {
   kAttachShare,
   kDetachShare,
   kPlugMemory,
+  kSetVcpus,
   kInformation,
   kKill
 };
@@ -79,6 +81,9 @@ class FakeMachine {
   bool KillVm(const std::string& id, const std::string& reason = "killed by signal 9");
   // All VMs end, as at a reboot of the host.
   void Reboot();
+
+  // Guests give no memory back from now on, or do again: then at once what was asked of them meanwhile.
+  void KeepMemory(bool keep);
 
   // Every VM that was ever started, in order.
   [[nodiscard]] std::vector<FakeVmRecord> vms() const;

@@ -96,6 +96,32 @@ TEST_F(HypervisorQemuTest, MemoryThatNoGuestTakesIsNotAskedForAnyMore) {
   EXPECT_EQ(memory[0]["data"]["requested-size"], 0);
 }
 
+TEST_F(HypervisorQemuTest, VcpusArePluggedInAndAskedBack) {
+  auto config = Config("a");
+  const std::string directory = config.state_directory;
+  auto vm = MustStart(std::move(config));
+  ASSERT_NE(vm, nullptr);
+  EXPECT_TRUE(absl::IsInvalidArgument(vm->SetVcpus(context_, 0)));
+  const Status much = vm->SetVcpus(context_, 5);
+  EXPECT_TRUE(absl::IsResourceExhausted(much)) << much;
+  EXPECT_TRUE(vm->SetVcpus(context_, 1).ok());
+  for (int repetition = 0; repetition < 2; ++repetition) {
+    const Status plugged = vm->SetVcpus(context_, 3);
+    ASSERT_TRUE(plugged.ok()) << plugged;
+  }
+  const auto information = vm->Information(context_);
+  ASSERT_TRUE(information.ok()) << information.status();
+  EXPECT_EQ(information->vcpus, 3U);
+  EXPECT_EQ(information->maximum_vcpus, 4U);
+  EXPECT_EQ(information->boot_memory_bytes, 128 * kMiB);
+  EXPECT_EQ(information->requested_memory_bytes, 128 * kMiB);
+  EXPECT_EQ(information->maximum_memory_bytes, 1024 * kMiB);
+  // Nobody is there to let one go.
+  const Status silent = vm->SetVcpus(context_, 1);
+  EXPECT_TRUE(absl::IsFailedPrecondition(silent)) << silent;
+  EXPECT_EQ(vm->Information(context_)->vcpus, 3U);
+}
+
 // VMM-03
 TEST_F(HypervisorQemuTest, QemuHasNoRightsAndNothingOfTheHost) {
   // A descriptor that some library leaks must not reach QEMU.

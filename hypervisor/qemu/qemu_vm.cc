@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "absl/strings/str_split.h"
 #include "agent/common/rollback.h"
 #include "hypervisor/qemu/command_line.h"
+#include "hypervisor/qemu/cpu_operations.h"
 #include "hypervisor/qemu/disk_operations.h"
 #include "hypervisor/qemu/state_files.h"
 
@@ -41,12 +43,13 @@ std::string StringMember(const json& object, const char* name) {
   return member != object.end() && member->is_string() ? member->get<std::string>() : "";
 }
 
-std::uint64_t PluggedMemory(const json& devices) {
-  std::uint64_t plugged = 0;
+// `what`: a member of the devices' data; its sum.
+std::uint64_t SumOfDevices(const json& devices, const char* what) {
+  std::uint64_t sum = 0;
   for (const auto& device : devices) {
-    if (device.is_object() && device.contains("data")) plugged += NumberMember(device["data"], "size");
+    if (device.is_object() && device.contains("data")) sum += NumberMember(device["data"], what);
   }
-  return plugged;
+  return sum;
 }
 
 StatusOr<std::vector<std::string>> CommandLineOf(pid_t pid) {
@@ -171,14 +174,21 @@ std::string QemuVm::agent_socket() const {
 StatusOr<VmInformation> QemuVm::Information(const Context& context) {
   HUSK_ASSIGN_OR_RETURN(const auto qmp, Qmp(context));
   HUSK_ASSIGN_OR_RETURN(const json kvm, qmp->Execute(context, "query-kvm"));
-  HUSK_ASSIGN_OR_RETURN(const json cpus, qmp->Execute(context, "query-cpus-fast"));
+  HUSK_ASSIGN_OR_RETURN(const auto slots, ReadCpuSlots(context, *qmp));
   HUSK_ASSIGN_OR_RETURN(const json memory, qmp->Execute(context, "query-memory-size-summary"));
   HUSK_ASSIGN_OR_RETURN(const json devices, qmp->Execute(context, "query-memory-devices"));
+  const auto present =
+      std::count_if(slots.begin(), slots.end(), [](const CpuSlot& slot) { return !slot.path.empty(); });
+  const std::uint64_t boot = NumberMember(memory, "base-memory");
   VmInformation information{
       .process = process_->identity(),
       .accelerator = BoolMember(kvm, "enabled") ? Accelerator::kKvm : Accelerator::kTcg,
-      .vcpus = static_cast<std::uint32_t>(cpus.size()),
-      .memory_bytes = NumberMember(memory, "base-memory") + PluggedMemory(devices),
+      .vcpus = static_cast<std::uint32_t>(present),
+      .maximum_vcpus = static_cast<std::uint32_t>(slots.size()),
+      .memory_bytes = boot + SumOfDevices(devices, "size"),
+      .requested_memory_bytes = boot + SumOfDevices(devices, "requested-size"),
+      .boot_memory_bytes = boot,
+      .maximum_memory_bytes = boot + SumOfDevices(devices, "max-size"),
   };
   HUSK_ASSIGN_OR_RETURN(information.command_line, CommandLineOf(information.process.pid));
   return information;

@@ -45,6 +45,7 @@ class QemuVm final : public Vm {
   Status DetachSharedDirectory(const Context& context, const std::string& tag) override;
   [[nodiscard]] StatusOr<std::vector<std::string>> SharedDirectories(const Context& context) override;
   Status SetPluggedMemory(const Context& context, std::uint64_t bytes) override;
+  Status SetVcpus(const Context& context, std::uint32_t count) override;
   void OnExit(std::function<void(const VmExit&)> callback) override;
   [[nodiscard]] bool alive() const override;
   Status Kill(const Context& context) override;

@@ -154,6 +154,9 @@ class GatedVm final : public hypervisor::Vm {
   Status SetPluggedMemory(const Context& context, std::uint64_t bytes) override {
     return gate_.Call([&] { return inner_->SetPluggedMemory(context, bytes); });
   }
+  Status SetVcpus(const Context& context, std::uint32_t count) override {
+    return gate_.Call([&] { return inner_->SetVcpus(context, count); });
+  }
   void OnExit(std::function<void(const hypervisor::VmExit&)> callback) override { inner_->OnExit(std::move(callback)); }
   [[nodiscard]] bool alive() const override { return inner_->alive(); }
   Status Kill(const Context& context) override {
@@ -231,6 +234,10 @@ class GatedAgentClient final : public agent::AgentClient {
   }
   Status UpdateResources(const Context& context, const agent::v1::UpdateResourcesRequest& request) override {
     return gate_.Call([&] { return inner_->UpdateResources(context, request); });
+  }
+  StatusOr<agent::v1::ResizeGuestResponse> ResizeGuest(const Context& context,
+                                                       const agent::v1::ResizeGuestRequest& request) override {
+    return gate_.CallFor([&] { return inner_->ResizeGuest(context, request); });
   }
   StatusOr<agent::v1::ListProcessesResponse> ListProcesses(const Context& context) override {
     return gate_.CallFor([&] { return inner_->ListProcesses(context); });
