@@ -104,6 +104,18 @@ class Node(Kubelet):
         super().__init__(huskd, **configuration)
         self._tls.load_cert_chain(*credentials.kubelet_client)
 
+    def start(self):
+        """Until it knows its pods: it does not find them before."""
+        known = self.log_path.stat().st_size if self.log_path.exists() else 0
+        super().start()
+
+        def has_pods():
+            with open(self.log_path, "rb") as log:
+                log.seek(known)
+                return b'"SyncLoop ADD" source="api"' in log.read()
+        eventually(has_pods, lambda: f"the kubelet to have its pods\n{self.log_tail()}")
+        return self
+
     def _port(self):
         return KUBELET_PORT
 

@@ -5,16 +5,19 @@ import os
 
 import pytest
 
-from harness.cluster import Cluster
+from harness.cluster import REGISTRY_PORT, Cluster
 from harness.daemon import eventually
 from harness.following import Following
 
 NUMBER = int(os.environ.get("HUSK_TOUR_NUMBER", "38"))
+# The kubelet's garbage collection spares images of repositories below it.
+PINNED = "pinned"
 
 
 @pytest.fixture(scope="session")
 def cluster():
-    instance = Cluster(NUMBER, say=lambda line: print(f"cluster: {line}", flush=True))
+    instance = Cluster(NUMBER, say=lambda line: print(f"cluster: {line}", flush=True),
+                       huskd={"images": {"pinned": [f"127.0.0.1:{REGISTRY_PORT}/{PINNED}/*"]}})
     try:
         instance.up()
         yield instance
@@ -75,8 +78,9 @@ class Space:
         self.kubectl("delete", kind, name, "--wait=true", *arguments)
 
     def remove(self):
-        """Its pods are gone when this returns."""
-        self.cluster.kubectl("delete", "namespace", self.name, "--wait=true")
+        """Its pods are gone when this returns. The rest follows when Kubernetes has waited its five seconds."""
+        self.cluster.kubectl("delete", "namespace", self.name, "--wait=false")
+        self.kubectl("delete", "pods", "--all", "--wait=true")
 
 
 def _space(cluster):

@@ -34,7 +34,7 @@ def identity(space):
 
 
 def probes(space):
-    """How often the liveness probe has run; a kubelet that has just started knows no pods yet."""
+    """How often the liveness probe has run. The kubelet's gRPC asks a new huskd after a pause of its own."""
     def asked():
         answer = space.kubectl("exec", "steady", "--container", "counts", "--", "wc", "-l", "/tmp/probes", check=False)
         return answer.stdout if answer.returncode == 0 else None
