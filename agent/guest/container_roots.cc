@@ -16,7 +16,6 @@
 namespace husk::agent {
 namespace {
 
-constexpr auto kDiskPatience = std::chrono::seconds(10);
 constexpr auto kUnmountPatience = std::chrono::seconds(10);
 
 // OK also if nothing is mounted there.

@@ -22,7 +22,6 @@ namespace husk::agent {
 namespace {
 
 constexpr auto kRemovalPatience = std::chrono::seconds(60);
-constexpr auto kDiskPatience = std::chrono::seconds(10);
 
 }  // namespace
 

@@ -25,7 +25,6 @@
 namespace husk::agent {
 namespace {
 
-constexpr auto kScratchPatience = std::chrono::seconds(10);
 constexpr std::uint64_t kDefaultShm = std::uint64_t{64} << 20;
 constexpr std::size_t kMaximumHostname = 64;
 
@@ -106,7 +105,7 @@ void VirtualMachine::ConfigureSandbox(const v1::SandboxConfig& config, std::func
     waiters_.Answer(status);
   };
   if (const Status status = ConfigureAll(config); !status.ok()) return finish(status);
-  Retry(loop_, kScratchPatience, [this, lun = config.scratch_lun()] { return MountScratch(lun); }, finish);
+  Retry(loop_, kDiskPatience, [this, lun = config.scratch_lun()] { return MountScratch(lun); }, finish);
 }
 
 Status VirtualMachine::ConfigureAll(const v1::SandboxConfig& config) {
