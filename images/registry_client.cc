@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "images/digest.h"
+#include "images/registry_error.h"
 #include "images/text.h"
 
 namespace husk::images {
@@ -29,9 +30,8 @@ std::chrono::milliseconds RetryAfter(const HttpResponse& response) {
 
 // What a server said with its refusal, made fit for a log line.
 std::string Excerpt(const HttpResponse& response) {
-  constexpr std::size_t kShown = 300;
-  if (response.error_body.empty()) return "";
-  return Concat(": ", Printable(response.error_body.substr(0, kShown)));
+  const std::string text = RegistryErrorText(response.error_body);
+  return text.empty() ? "" : Concat(": ", text);
 }
 
 Status CheckDigest(std::string_view body, const std::string& digest, const std::string& url) {
@@ -202,7 +202,9 @@ StatusOr<RegistryClient::Document> RegistryClient::FetchManifestFrom(const Conte
       document.media_type = response->Header("content-type");
       document.digest = response->Header("docker-content-digest");
     }
-    return Judge(response, request.url);
+    Attempt attempt = Judge(response, request.url);
+    if (absl::IsNotFound(attempt.status)) attempt.status = Annotate(attempt.status, "the registry has no such image");
+    return attempt;
   }));
   if (IsDigest(which)) document.digest = which;
   if (!IsDigest(document.digest)) document.digest = DigestOf(document.body);
