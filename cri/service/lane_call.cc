@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -13,14 +14,19 @@
 
 namespace husk::cri {
 
+std::chrono::nanoseconds TimeForCall(std::chrono::nanoseconds client) {
+  constexpr std::chrono::nanoseconds kLongestMargin = std::chrono::seconds(10);
+  constexpr int kMarginPart = 20;
+  return client - std::clamp(client / kMarginPart, std::chrono::nanoseconds(0), kLongestMargin);
+}
+
 Context CallContext(const grpc::CallbackServerContext& context, std::stop_token cancelled) {
   static std::atomic<std::uint64_t> next_id = 0;
   const Context background = Context::Background(absl::StrCat("r", ++next_id)).WithStopToken(std::move(cancelled));
   const auto deadline = context.deadline();
   if (deadline == std::chrono::system_clock::time_point::max()) return background;
   // gRPC counts by the wall clock; a step of it must not end our calls.
-  return background.WithTimeout(
-      std::chrono::duration_cast<Context::Clock::duration>(deadline - std::chrono::system_clock::now()));
+  return background.WithTimeout(TimeForCall(deadline - std::chrono::system_clock::now()));
 }
 
 Status SubmitCall(Lanes* lanes, LaneClass lane_class, const char* method, const Context& context,

@@ -4,6 +4,7 @@
 
 #include <grpcpp/server_context.h>
 
+#include <chrono>
 #include <functional>
 #include <stop_token>
 
@@ -13,7 +14,11 @@
 
 namespace husk::cri {
 
-// A new request id, and the client's deadline.
+// How long a call may take whose client waits for `client`: a little less, at most ten seconds. A client that gives up
+// first sees only that it gave up; this one is told what the call was waiting for.
+std::chrono::nanoseconds TimeForCall(std::chrono::nanoseconds client);
+
+// A new request id, and an end a little before the client's deadline.
 Context CallContext(const grpc::CallbackServerContext& context, std::stop_token cancelled);
 
 // Lanes::Submit; a refusal is in the log when it returns.
