@@ -31,6 +31,9 @@ constexpr std::uint64_t kBlock = 512;  // of st_blocks, on every file system
 constexpr auto kTreeLimit = std::chrono::seconds(30);
 constexpr auto kShortestRest = std::chrono::seconds(5);
 constexpr int kRestFactor = 20;
+// The kubelet evicts by these figures: on a busy host, where each walk waits for its turn, they must not be minutes
+// old.
+constexpr auto kLongestRest = std::chrono::seconds(60);
 constexpr auto kPatience = std::chrono::milliseconds(500);
 constexpr std::size_t kMaximumOutput = std::size_t{1} << 20;
 
@@ -141,6 +144,11 @@ int MeasureTreesMain(const std::vector<std::string>& paths) {
   return std::fflush(stdout) == 0 ? 0 : 1;
 }
 
+std::chrono::nanoseconds RestAfterWalk(std::chrono::nanoseconds walk) {
+  const auto longest = std::max<std::chrono::nanoseconds>(kLongestRest, walk * 2);
+  return std::clamp<std::chrono::nanoseconds>(walk * kRestFactor, kShortestRest, longest);
+}
+
 FileUsageMeter::FileUsageMeter(EventLoop& loop, Children& children, std::vector<std::string> command)
     : loop_(loop), children_(children), command_(std::move(command)) {}
 
@@ -190,7 +198,7 @@ void FileUsageMeter::WalkEnded(const std::vector<std::string>& paths) {
   const std::string text = ReadAll(output_.get());
   output_.Reset();
   walking_ = false;
-  next_walk_ = now + std::max<Clock::duration>(kShortestRest, (now - walk_began_) * kRestFactor);
+  next_walk_ = now + RestAfterWalk(now - walk_began_);
   const std::vector<std::string_view> lines = Split(text, '\n');
   for (std::size_t i = 0; i < paths.size(); ++i) {
     Figure& figure = figures_[paths[i]];

@@ -32,8 +32,11 @@ StatusOr<TreeUsage> MeasureTree(const std::string& path, std::chrono::nanosecond
 // cannot be measured. At the lowest priority.
 int MeasureTreesMain(const std::vector<std::string>& paths);
 
-// Measures in a child process, one at a time, and rests for twenty times as long as the last walk took: a container
-// with millions of files costs the guest a twentieth of a processor. Not thread safe.
+// How long to leave the disk alone after a walk: twenty times as long as it took, at least five seconds, but no longer
+// than a minute, or twice the walk if that is more.
+std::chrono::nanoseconds RestAfterWalk(std::chrono::nanoseconds walk);
+
+// Measures in a child process, one at a time, and rests after each (RestAfterWalk). Not thread safe.
 class FileUsageMeter {
  public:
   // `command`: runs MeasureTreesMain when the paths are added to it.

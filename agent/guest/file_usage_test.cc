@@ -100,6 +100,15 @@ TEST_F(FileUsageTest, TheWalkHasALimit) {
   EXPECT_TRUE(absl::IsDeadlineExceeded(MeasureTree(base_, std::chrono::seconds(-1)).status()));
 }
 
+TEST_F(FileUsageTest, ABusyGuestsFiguresDoNotGrowOld) {
+  using std::chrono::milliseconds;
+  using std::chrono::seconds;
+  EXPECT_EQ(RestAfterWalk(milliseconds(1)), seconds(5));
+  EXPECT_EQ(RestAfterWalk(seconds(1)), seconds(20));
+  EXPECT_EQ(RestAfterWalk(seconds(10)), seconds(60));
+  EXPECT_EQ(RestAfterWalk(seconds(90)), seconds(180));
+}
+
 TEST_F(FileUsageTest, TheMeterKeepsFiguresOfEachTree) {
   FileUsageMeter meter(*loop_, *children_, {"/bin/sh", "-c", "for path; do echo \"${#path} 7\"; done", "sh"});
   EXPECT_FALSE(meter.usage("/abc").has_value());
