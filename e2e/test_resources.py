@@ -243,7 +243,7 @@ def test_a_vm_out_of_memory_is_told_from_a_container_at_its_limit(pod, image):
     greedy = pod.run("greedy", image, ["/bin/sh", "-c", f"exec {DEVOUR}"], linux={"resources": {"oom_score_adj": 1000}})
     status = greedy.wait()
     assert (status.exit_code, status.reason) == (137, "OOMKilled")
-    assert "VM was out of memory" in status.message
+    assert "MiB was out of memory, though the container had not" in status.message
     assert pod.state() == "SANDBOX_READY"
 
 

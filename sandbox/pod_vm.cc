@@ -20,7 +20,8 @@ constexpr auto kCopyBackWait = std::chrono::seconds(10);
 constexpr std::size_t kMostOfAStartError = 4096;
 constexpr std::int32_t kKilledCode = 128 + SIGKILL;
 constexpr char kHostOutOfMemory[] =
-    "the pod's VM ended: the host killed it for lack of memory, at the limit of its cgroup or of one above: ";
+    "the pod's VM ended: the host killed it for lack of memory, at the limit of its cgroup, which its RuntimeClass's "
+    "overhead raises, or of one above: ";
 
 void RecordExit(Environment& environment, const ContainerStatus& status) {
   const Status recorded = environment.store->SetContainerExited(status);
@@ -32,6 +33,14 @@ void RecordExit(Environment& environment, const ContainerStatus& status) {
 std::int64_t Plausible(std::int64_t guest_time, std::int64_t not_before) {
   const std::int64_t now = NowNanoseconds();
   return guest_time >= not_before && guest_time <= now ? guest_time : now;
+}
+
+// Whoever reads it knows the pod's manifest, not Husk.
+std::string VmOutOfMemory(std::uint64_t vm_bytes) {
+  const std::string size = vm_bytes == 0 ? "" : absl::StrCat(" of ", vm_bytes >> 20, " MiB");
+  return absl::StrCat("the pod's VM", size,
+                      " was out of memory, though the container had not reached a limit of its own; ",
+                      "memory limits for the pod's containers make its VM as large as their sum");
 }
 
 // The termination message is on the host before anyone can see that the container has ended.
@@ -61,7 +70,7 @@ void ContainerEnded(Environment& environment, Pod& pod, const std::string& id, c
   } else if (exit.oom_killed) {
     reason = "OOMKilled";
     if (exit.guest_out_of_memory) {
-      message = "the pod's VM was out of memory, though the container had not reached a limit of its own";
+      message = VmOutOfMemory(pod.vm_memory_bytes());
     }
   } else if (code == 0) {
     reason = "Completed";

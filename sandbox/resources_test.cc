@@ -131,7 +131,7 @@ TEST_F(ResourcesTest, AnOomOfTheGuestIsToldFromOneOfTheContainer) {
   ASSERT_TRUE(Guest(pod_).Exit(guest, "", 137, /*oom_killed=*/true));
   ASSERT_TRUE(AwaitExit(guest));
   EXPECT_EQ(StatusOf(guest).reason, "OOMKilled");
-  EXPECT_THAT(StatusOf(guest).message, HasSubstr("VM was out of memory"));
+  EXPECT_THAT(StatusOf(guest).message, HasSubstr("VM of 256 MiB was out of memory"));
 }
 
 TEST_F(ResourcesTest, AVmThatTheHostsOomKillerTookIsToldSo) {
