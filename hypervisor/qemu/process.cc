@@ -13,6 +13,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "hypervisor/qemu/qmp_codec.h"
@@ -156,8 +157,12 @@ Status KillProcess(const Context& context, const UniqueFd& pidfd) {
 }
 
 std::string LastWords(const std::string& log) {
+  // QEMU's own mark. It warns of what it does without as soon as it is started, and nobody's end has to do with that.
+  constexpr char kWarning[] = ": warning: ";
   const std::vector<std::string> lines = absl::StrSplit(log, '\n', absl::SkipWhitespace());
-  return lines.empty() ? std::string() : Printable(lines.back());
+  const auto last = std::find_if(lines.rbegin(), lines.rend(),
+                                 [&](const std::string& line) { return !absl::StrContains(line, kWarning); });
+  return last == lines.rend() ? std::string() : Printable(*last);
 }
 
 std::string DescribeExit(const std::string& program, int code, int status, const std::string& last_words,
@@ -170,7 +175,7 @@ std::string DescribeExit(const std::string& program, int code, int status, const
   const bool clean = code == CLD_EXITED && status == 0;
   if (!clean && !last_words.empty()) return last_words;
   if (code == CLD_EXITED) return absl::StrCat(program, " ended with exit code ", status);
-  return absl::StrCat(program, " ended");
+  return absl::StrCat(program, " crashed or was killed; how is not known, for an earlier huskd had started it");
 }
 
 VmProcess::VmProcess(IoThread& io_thread, std::string program, const ProcessIdentity& identity, UniqueFd log)

@@ -37,7 +37,7 @@ StatusOr<UniqueFd> OpenProcess(const StoredIdentity& identity);
 // SIGKILL, then waits until it is gone, and reaps it if it is our child. OK if it is gone already.
 Status KillProcess(const Context& context, const UniqueFd& pidfd);
 
-// The last line of text, fit to be printed; empty if there is none.
+// The last line of text that is no warning of QEMU's, fit to be printed; empty if there is none.
 std::string LastWords(const std::string& log);
 // From what waitid(2) says (`code` 0: it was not our child), what the program printed and, of QEMU, what it told over
 // QMP.

@@ -51,9 +51,12 @@ TEST(ProcessTest, DescribesAnEnd) {
             "the VM shut down: guest-reset");
   EXPECT_EQ(DescribeExit("QEMU", CLD_EXITED, 0, "a warning", ""), "QEMU ended with exit code 0");
   EXPECT_EQ(DescribeExit("QEMU", 0, 0, "words", ""), "words");
-  EXPECT_EQ(DescribeExit("virtiofsd", 0, 0, "", ""), "virtiofsd ended");
+  EXPECT_EQ(DescribeExit("virtiofsd", 0, 0, "", ""),
+            "virtiofsd crashed or was killed; how is not known, for an earlier huskd had started it");
   EXPECT_EQ(LastWords("first\nsecond\x1b[0m\n\n"), "second [0m");
   EXPECT_EQ(LastWords(""), "");
+  EXPECT_EQ(LastWords("qemu: no memory\nqemu: -device x: warning: no THP\n"), "qemu: no memory");
+  EXPECT_EQ(LastWords("qemu: -device x: warning: no THP\n"), "");
 }
 
 TEST(ProcessTest, KnowsAProcessFromALaterOneWithItsPid) {
