@@ -118,6 +118,7 @@ class Huskd:
         self.users = range(500000 + 1000 * number, 500000 + 1000 * (number + 1))
         self.config_path = self.root / "config.yaml"
         self.config_path.write_text(yaml.safe_dump(self._configuration(number, configuration)))
+        self.wrapper = []  # words before the command, of a program that becomes it
         self.process = None
         self.client = cri.CriClient(self.socket)
         self._pods_made = 0
@@ -152,8 +153,8 @@ class Huskd:
             environment["HUSK_FAULT_POINT"] = fault_point
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [str(HUSKD), "--config", str(self.config_path), "--root", str(self.data), "--state", str(self.run_state),
-                 "--listen", f"unix://{self.socket}"],
+                [*self.wrapper, str(HUSKD), "--config", str(self.config_path), "--root", str(self.data), "--state",
+                 str(self.run_state), "--listen", f"unix://{self.socket}"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True)
 
     def wait_until_serving(self):

@@ -37,6 +37,7 @@ class Kubelet:
         self.authority, self._certificate, self._key = self._identity()
         self.configuration = {**self._configuration(huskd), **configuration}
         self.environment = {}
+        self.wrapper = []  # as Huskd's
         self.process = None
         self._made_fixed_directory = not FIXED_DIRECTORY.exists()
         self._tls = ssl.create_default_context(cafile=self.authority)
@@ -98,8 +99,9 @@ class Kubelet:
         self.config_path.write_text(yaml.safe_dump(self.configuration))
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [str(kubernetes.program("kubelet")), "--config", str(self.config_path), "--root-dir", str(self.root / "root"),
-                 "--cert-dir", str(self.root / "pki"), "--hostname-override", NODE, "--v", "3", *self._arguments()],
+                [*self.wrapper, str(kubernetes.program("kubelet")), "--config", str(self.config_path), "--root-dir",
+                 str(self.root / "root"), "--cert-dir", str(self.root / "pki"), "--hostname-override", NODE, "--v", "3",
+                 *self._arguments()],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env={**os.environ, **self.environment})
 
