@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <stop_token>
@@ -92,7 +93,8 @@ class TurnLock {
   std::deque<std::uint64_t> queue_ ABSL_GUARDED_BY(mutex_);  // the front one holds the lock
 };
 
-// A number of places for what must not be done too often at once; waiters give up when their context ends. Thread safe.
+// A number of places for what must not be done too often at once. Waiters get them in the order they came, and give up
+// when their context ends. Thread safe.
 class Places {
  public:
   // Holds a place until it goes. Movable; must not outlive its Places.
@@ -120,13 +122,28 @@ class Places {
   explicit Places(std::uint32_t count) : free_(count) {}
 
   StatusOr<Place> Take(const Context& context) {
-    Status status = WaitFor(context, mutex_, changed_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      if (free_ == 0) return false;
-      --free_;
-      return true;
+    std::uint64_t ticket = 0;
+    {
+      const MutexLock lock(mutex_);
+      ticket = next_ticket_++;
+      queue_.push_back(ticket);
+    }
+    const Status status = WaitFor(context, mutex_, changed_, [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return free_ > 0 && queue_.front() == ticket;
     });
+    const MutexLock lock(mutex_);
+    queue_.erase(std::find(queue_.begin(), queue_.end(), ticket));
+    // There may be a place for whoever is the first one now.
+    changed_.NotifyAll();
     if (!status.ok()) return status;
+    --free_;
     return Place(this);
+  }
+
+  // How many are in the queue.
+  [[nodiscard]] std::size_t waiting() const {
+    const MutexLock lock(mutex_);
+    return queue_.size();
   }
 
  private:
@@ -136,9 +153,11 @@ class Places {
     changed_.NotifyAll();
   }
 
-  Mutex mutex_;
+  mutable Mutex mutex_;
   ConditionVariable changed_;
   std::uint32_t free_ ABSL_GUARDED_BY(mutex_);
+  std::uint64_t next_ticket_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::deque<std::uint64_t> queue_ ABSL_GUARDED_BY(mutex_);  // of those who wait
 };
 
 }  // namespace husk::sandbox

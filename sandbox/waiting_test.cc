@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <stop_token>
 #include <thread>
 #include <vector>
@@ -75,6 +76,29 @@ TEST(PlacesTest, AFreedPlaceGoesToAWaiter) {
   std::thread waiter([&] { EXPECT_TRUE(places.Take(Patient()).ok()); });
   taken->Release();
   waiter.join();
+}
+
+TEST(PlacesTest, GoInTheOrderOfTheWaitersAndPastThoseWhoGaveUp) {
+  Places places(1);
+  auto taken = places.Take(Patient());
+  ASSERT_TRUE(taken.ok());
+  std::stop_source impatient;
+  std::vector<std::size_t> order;  // written by whoever has the place
+  std::vector<std::thread> waiters;
+  constexpr std::size_t kWaiters = 4;
+  for (std::size_t waiter = 0; waiter < kWaiters; ++waiter) {
+    waiters.emplace_back([&, waiter] {
+      const Context context = waiter == 1 ? Patient().WithStopToken(impatient.get_token()) : Patient();
+      const auto place = places.Take(context);
+      if (place.ok()) order.push_back(waiter);
+    });
+    while (places.waiting() <= waiter) std::this_thread::yield();
+  }
+  impatient.request_stop();
+  waiters[1].join();
+  taken->Release();
+  for (const std::size_t waiter : {0U, 2U, 3U}) waiters[waiter].join();
+  EXPECT_EQ(order, (std::vector<std::size_t>{0, 2, 3}));
 }
 
 }  // namespace
