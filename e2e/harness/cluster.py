@@ -280,6 +280,7 @@ class Cluster:
     def wait_for(self, kind, name, condition, what, namespace="default", seconds=PATIENCE):
         """Until condition(object); the object."""
         def met():
+            self.check()
             found = self.get(kind, name, "--namespace", namespace)
             return found if found is not None and condition(found) else None
 
@@ -303,8 +304,11 @@ class Cluster:
         return conditions.get("Ready") == "True"
 
     def check(self):
+        """That none of its programs has ended."""
         for program in self.programs:
             program.check()
+        if self.node is not None:
+            self.node.check()
 
     # ---- down
 

@@ -109,13 +109,16 @@ class Kubelet:
         self.spawn()
 
         def healthy():
-            assert self.process.poll() is None, f"the kubelet ended with {self.process.returncode}\n{self.log_tail()}"
+            self.check()
             try:
                 return self.get("/healthz") == b"ok"
             except OSError:
                 return False
         eventually(healthy, lambda: f"the kubelet to be healthy\n{self.log_tail()}")
         return self
+
+    def check(self):
+        assert self.process.poll() is None, f"the kubelet ended with {self.process.returncode}\n{self.log_tail()}"
 
     def stop(self):
         """Its pods go on running."""
