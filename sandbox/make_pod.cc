@@ -19,6 +19,8 @@ namespace husk::sandbox {
 namespace {
 
 constexpr auto kUndoTimeout = std::chrono::seconds(30);
+// docs/configuration.md: the guest's kernel, and QEMU when it emulates.
+constexpr char kRecommendedOverhead[] = "450Mi";
 constexpr std::size_t kConsoleBytes = 1500;  // of the guest's console that an error message carries
 
 // One call of RunPod on its way through the steps.
@@ -33,9 +35,7 @@ class Making {
     HUSK_RETURN_IF_ERROR(Timed(BootStep::kCgroup, &Making::MakeCgroup));
     HUSK_RETURN_IF_ERROR(Timed(BootStep::kDisk, &Making::MakeScratchDisk));
     HUSK_RETURN_IF_ERROR(Timed(BootStep::kTurn, &Making::AwaitTurn));
-    HUSK_RETURN_IF_ERROR(Timed(BootStep::kVm, &Making::StartVm));
-    HUSK_RETURN_IF_ERROR(Timed(BootStep::kAgent, &Making::AwaitAgent));
-    HUSK_RETURN_IF_ERROR(Timed(BootStep::kConfigure, &Making::ConfigureGuest));
+    HUSK_RETURN_IF_ERROR(WithLackOfMemory(Boot()));
     HUSK_RETURN_IF_ERROR(environment_.store->SetPodReady(pod_.id(), guest_boot_id_));
     FaultPoint("run_pod.ready_recorded");
     StartPodMonitor(environment_, pod_);
@@ -43,6 +43,12 @@ class Making {
   }
 
  private:
+  Status Boot() {
+    HUSK_RETURN_IF_ERROR(Timed(BootStep::kVm, &Making::StartVm));
+    HUSK_RETURN_IF_ERROR(Timed(BootStep::kAgent, &Making::AwaitAgent));
+    return Timed(BootStep::kConfigure, &Making::ConfigureGuest);
+  }
+
   Status Timed(BootStep step, Status (Making::*make)()) {
     const auto begin = Context::Clock::now();
     Status made = (this->*make)();
@@ -209,6 +215,24 @@ class Making {
     if (!configured.ok()) return WithConsole(Annotate(configured, "configure the guest"));
     FaultPoint("run_pod.guest_configured");
     return absl::OkStatus();
+  }
+
+  // A pod whose containers all have limits is limited by the kubelet to their sum and the overhead: without an overhead
+  // QEMU does not fit, and all that its end tells is a SIGKILL.
+  [[nodiscard]] Status WithLackOfMemory(Status status) const {
+    const std::string& parent = pod_.config().cgroup_parent;
+    HostCgroups* cgroups = environment_.parts.cgroups;
+    if (status.ok() || cgroups->OomKills(parent, pod_.id()) == 0) return status;
+    const auto ceiling = cgroups->LeastMemoryAbove(parent);
+    const std::string where =
+        ceiling && ceiling->bytes < limits_.memory_bytes
+            ? absl::StrCat("the cgroup ", ceiling->directory, " allows ", ceiling->bytes >> 20, " MiB")
+            : absl::StrCat("its cgroup allows ", limits_.memory_bytes >> 20, " MiB");
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the host killed the pod's VM for lack of memory while it booted: ", where,
+                     "; a VM needs memory beside that of the containers: give the pod a RuntimeClass whose "
+                     "overhead.podFixed.memory is ",
+                     kRecommendedOverhead, ", or larger limits (", status.message(), ")"));
   }
 
   // What the guest's kernel said last is the only clue to a boot that failed.

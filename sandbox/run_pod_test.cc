@@ -52,6 +52,26 @@ TEST_F(RunPodTest, APodRunsAndGoesWithoutTrace) {
   EXPECT_TRUE(absl::IsNotFound(runtime_->GetPod(id, false).status()));
 }
 
+TEST_F(RunPodTest, ABootThatTheKubeletsCgroupHasNoRoomForSaysWhatMakesRoom) {
+  PodConfig config = Pod("small");
+  config.cgroup_parent = "/kubepods/pod1";
+  cgroups_.SetLeastMemoryAbove("/kubepods/pod1", {.directory = "/sys/fs/cgroup/kubepods/pod1", .bytes = 64 << 20});
+  machine_.FailNext(hypervisor::FakeOperation::kStart, absl::UnavailableError("killed by signal 9"));
+  cgroups_.SetOomKillsOfAll(1);
+  const auto id = runtime_->RunPod(context_, config);
+  EXPECT_TRUE(absl::IsResourceExhausted(id.status())) << id.status();
+  for (const char* part : {"for lack of memory", "the cgroup /sys/fs/cgroup/kubepods/pod1 allows 64 MiB",
+                           "overhead.podFixed.memory is 450Mi", "killed by signal 9"}) {
+    EXPECT_THAT(std::string(id.status().message()), HasSubstr(part));
+  }
+  ExpectNothingLeft();
+  // An end that the kernel's count does not explain keeps its own words.
+  machine_.FailNext(hypervisor::FakeOperation::kStart, absl::UnavailableError("no such file"));
+  cgroups_.SetOomKillsOfAll(0);
+  const auto other = runtime_->RunPod(context_, config);
+  EXPECT_TRUE(absl::IsUnavailable(other.status())) << other.status();
+}
+
 TEST_F(RunPodTest, UnknownIdsAreFineToStopAndRemove) {
   for (const std::string id : {"", "0123", "../..", "x"}) {
     EXPECT_TRUE(runtime_->StopPod(context_, id).ok());

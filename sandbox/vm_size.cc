@@ -37,6 +37,13 @@ std::uint64_t NotNegative(std::int64_t value) {
   return static_cast<std::uint64_t>(std::max<std::int64_t>(0, value));
 }
 
+// The overhead pays for QEMU too. A guest that had all of it would fill it with its page cache one day, and the host
+// would kill the pod at the kubelet's limit.
+std::uint64_t GuestPart(const LinuxResources& overhead) {
+  const std::uint64_t announced = NotNegative(overhead.memory_limit_bytes);
+  return announced - std::min(announced, QemuOverhead(announced));
+}
+
 // In thousandths, rounded up: sums of fractions stay exact enough.
 std::uint64_t MilliCpus(const LinuxResources& resources) {
   if (resources.cpu_quota <= 0 || resources.cpu_period <= 0) return 0;
@@ -75,7 +82,7 @@ VmSize SizeVm(const RuntimeOptions& options, const LinuxResources& resources, co
   if (resources.memory_limit_bytes > 0) {
     // Containers shall meet their own limits before the guest is out of memory.
     const std::uint64_t limits = std::min(NotNegative(resources.memory_limit_bytes), size.maximum_memory_bytes);
-    const std::uint64_t announced = limits + std::max(NotNegative(overhead.memory_limit_bytes), GuestOverhead(limits));
+    const std::uint64_t announced = limits + std::max(GuestPart(overhead), GuestOverhead(limits));
     size.memory_bytes = std::max(size.memory_bytes, RoundUp(std::min(announced, size.maximum_memory_bytes)));
   }
   if (const std::uint64_t milli = MilliCpus(resources); milli > 0) {

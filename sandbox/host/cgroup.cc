@@ -188,7 +188,13 @@ Status SetV1Limits(const std::string& directory, const HostLimits& limits) {
   if (limits.memory_bytes > 0) set("/memory.limit_in_bytes", limits.memory_bytes);
   if (limits.cpu_shares > 0) set("/cpu.shares", limits.cpu_shares);
   if (limits.cpu_period > 0) set("/cpu.cfs_period_us", limits.cpu_period);
-  if (limits.cpu_quota != 0) set("/cpu.cfs_quota_us", std::max<std::int64_t>(-1, limits.cpu_quota));
+  if (limits.cpu_quota != 0) {
+    Status written =
+        WriteLimit(directory + "/cpu.cfs_quota_us", absl::StrCat(std::max<std::int64_t>(-1, limits.cpu_quota)));
+    // The kernel's way to say that a cgroup above allows less, as the kubelet's of a pod without overhead does.
+    if (absl::IsInvalidArgument(written)) written = WriteLimit(directory + "/cpu.cfs_quota_us", "-1");
+    first.Update(written);
+  }
   return first;
 }
 
@@ -245,6 +251,13 @@ std::optional<std::uint64_t> Number(const std::string& path) {
 // Where v1 and v2 are both mounted, one of them may count nothing.
 void KeepLarger(std::optional<std::uint64_t>& target, const std::optional<std::uint64_t>& value) {
   if (value) target = std::max(target.value_or(0), *value);
+}
+
+// v1 says a number near the largest where there is no limit, v2 "max".
+void KeepLeast(const std::string& directory, bool unified, std::optional<MemoryCeiling>& least) {
+  constexpr std::uint64_t kNone = std::uint64_t{1} << 62;
+  const auto limit = Number(directory + (unified ? "/memory.max" : "/memory.limit_in_bytes"));
+  if (limit && *limit < kNone && (!least || *limit < least->bytes)) least = MemoryCeiling{directory, *limit};
 }
 
 void ReadUsage(const std::string& directory, bool unified, HostUsage& usage) {
@@ -308,6 +321,21 @@ class Cgroups : public HostCgroups {
                                          hierarchy.unified ? "/memory.events" : "/memory.oom_control"));
     }
     return kills;
+  }
+
+  std::optional<MemoryCeiling> LeastMemoryAbove(const std::string& parent) override {
+    std::optional<MemoryCeiling> least;
+    const auto components = Components(parent.empty() ? default_parent_ : parent);
+    const auto hierarchies = ReadHierarchies(mount_table_);
+    if (!components.ok() || !hierarchies.ok()) return least;
+    for (const Hierarchy& hierarchy : *hierarchies) {
+      std::string directory = hierarchy.mount_point;
+      for (const std::string& component : *components) {
+        absl::StrAppend(&directory, "/", component);
+        KeepLeast(directory, hierarchy.unified, least);
+      }
+    }
+    return least;
   }
 
   HostUsage Usage(const std::string& parent, const std::string& pod_id) override {

@@ -31,6 +31,11 @@ struct HostUsage {
   std::optional<std::uint64_t> major_page_faults;
 };
 
+struct MemoryCeiling {
+  std::string directory;  // of the cgroup whose limit it is
+  std::uint64_t bytes = 0;
+};
+
 // Thread safe; keeps nothing in memory: everything follows from the two names.
 class HostCgroups {
  public:
@@ -41,10 +46,13 @@ class HostCgroups {
   // ("kubepods-burstable-pod1.slice", expanded as systemd does). "..": INVALID_ARGUMENT.
   virtual StatusOr<std::vector<std::string>> Create(const std::string& parent, const std::string& pod_id) = 0;
   // Of what Create made. A controller that is not there is passed over; of several failures the first is told, and the
-  // rest is set nevertheless.
+  // rest is set nevertheless. A quota of CPU beyond that of a cgroup above, which v1 refuses, leaves the one above to
+  // count.
   virtual Status SetLimits(const std::string& parent, const std::string& pod_id, const HostLimits& limits) = 0;
   // How many processes in it the kernel has killed for lack of memory; 0 if it is not there.
   [[nodiscard]] virtual std::uint64_t OomKills(const std::string& parent, const std::string& pod_id) = 0;
+  // The least limit of memory among `parent` and those it lies in; absent: none of them has one.
+  [[nodiscard]] virtual std::optional<MemoryCeiling> LeastMemoryAbove(const std::string& parent) = 0;
   // Empty if it is not there.
   [[nodiscard]] virtual HostUsage Usage(const std::string& parent, const std::string& pod_id) = 0;
   // Removes what Create made: the pod's directory, and the default parent when it is empty, never a parent that the

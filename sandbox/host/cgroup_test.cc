@@ -126,6 +126,29 @@ TEST_F(CgroupTree, LimitsGoWhereEachHierarchyHasThem) {
   EXPECT_EQ(read("/unified" + pod + "/cpu.max"), "max 100000");
 }
 
+TEST_F(CgroupTree, TellsTheLeastMemoryAbove) {
+  const std::string parent = "/kubepods/burstable/pod1";
+  EXPECT_FALSE(cgroups_->LeastMemoryAbove(parent).has_value());
+  ASSERT_TRUE(cgroups_->Create(parent, "a").ok());
+  const auto limit = [&](const std::string& file, const std::string& value) { std::ofstream(root_ + file) << value; };
+  limit("/memory/kubepods/memory.limit_in_bytes", "9223372036854771712\n");
+  limit("/unified/kubepods/memory.max", "max\n");
+  EXPECT_FALSE(cgroups_->LeastMemoryAbove(parent).has_value());
+  limit("/memory/kubepods/burstable/memory.limit_in_bytes", "1073741824\n");
+  limit("/memory/kubepods/burstable/pod1/memory.limit_in_bytes", "67108864\n");
+  // Its own is not above it.
+  limit("/memory/kubepods/burstable/pod1/husk-a/memory.limit_in_bytes", "4096\n");
+  auto least = cgroups_->LeastMemoryAbove(parent);
+  ASSERT_TRUE(least.has_value());
+  EXPECT_EQ(least->bytes, 67108864U);
+  EXPECT_EQ(least->directory, root_ + "/memory/kubepods/burstable/pod1");
+  limit("/unified/kubepods/memory.max", "65536\n");
+  least = cgroups_->LeastMemoryAbove(parent);
+  ASSERT_TRUE(least.has_value());
+  EXPECT_EQ(least->directory, root_ + "/unified/kubepods");
+  EXPECT_FALSE(cgroups_->LeastMemoryAbove("../x").has_value());
+}
+
 TEST_F(CgroupTree, CountsTheKillsOfBothVersions) {
   ASSERT_TRUE(cgroups_->Create("", "a").ok());
   EXPECT_EQ(cgroups_->OomKills("", "a"), 0U);

@@ -114,6 +114,9 @@ class GatedCgroups final : public HostCgroups {
   std::uint64_t OomKills(const std::string& parent, const std::string& pod_id) override {
     return inner_.OomKills(parent, pod_id);
   }
+  std::optional<MemoryCeiling> LeastMemoryAbove(const std::string& parent) override {
+    return inner_.LeastMemoryAbove(parent);
+  }
   HostUsage Usage(const std::string& parent, const std::string& pod_id) override {
     return inner_.Usage(parent, pod_id);
   }

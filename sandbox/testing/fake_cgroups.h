@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -43,7 +44,7 @@ class FakeCgroups final : public HostCgroups {
   }
   std::uint64_t OomKills(const std::string& /*parent*/, const std::string& pod_id) override {
     const MutexLock lock(mutex_);
-    return oom_kills_[pod_id];
+    return oom_kills_[pod_id] + oom_kills_of_all_;
   }
   [[nodiscard]] HostLimits limits(const std::string& pod_id) {
     const MutexLock lock(mutex_);
@@ -52,6 +53,20 @@ class FakeCgroups final : public HostCgroups {
   void SetOomKills(const std::string& pod_id, std::uint64_t count) {
     const MutexLock lock(mutex_);
     oom_kills_[pod_id] = count;
+  }
+  std::optional<MemoryCeiling> LeastMemoryAbove(const std::string& parent) override {
+    const MutexLock lock(mutex_);
+    const auto found = ceilings_.find(parent);
+    return found == ceilings_.end() ? std::nullopt : std::optional(found->second);
+  }
+  void SetLeastMemoryAbove(const std::string& parent, const MemoryCeiling& ceiling) {
+    const MutexLock lock(mutex_);
+    ceilings_[parent] = ceiling;
+  }
+  // Of every pod that is made from now on.
+  void SetOomKillsOfAll(std::uint64_t count) {
+    const MutexLock lock(mutex_);
+    oom_kills_of_all_ = count;
   }
   HostUsage Usage(const std::string& /*parent*/, const std::string& pod_id) override {
     const MutexLock lock(mutex_);
@@ -75,6 +90,8 @@ class FakeCgroups final : public HostCgroups {
   std::map<std::string, HostLimits> limits_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::uint64_t> oom_kills_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, HostUsage> usage_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, MemoryCeiling> ceilings_ ABSL_GUARDED_BY(mutex_);
+  std::uint64_t oom_kills_of_all_ ABSL_GUARDED_BY(mutex_) = 0;
   Status create_failure_ ABSL_GUARDED_BY(mutex_);
   Status remove_failure_ ABSL_GUARDED_BY(mutex_);
 };
