@@ -16,7 +16,7 @@ INSTANCE = {"test_pod": 1, "test_refusals": 2, "test_restart": 3, "test_vm_death
             "test_security": 23, "test_network": 24, "test_devices": 25, "test_stats": 26, "test_streaming": 27,
             "test_metrics": 28, "test_hostile": 29, "test_output": 30, "test_huskctl_streams": 32,
             "test_huge_pages": 33,
-            "test_streaming_tls": 34, "test_port_forward": 31, "test_full_disk": 36, "test_kubelet": 35}
+            "test_streaming_tls": 34, "test_port_forward": 31, "test_full_disk": 36, "test_cluster": 43, "test_churn": 44, "test_kubelet": 35}
 
 
 def pytest_configure():

@@ -13,19 +13,40 @@ import yaml
 
 from harness import host, kubernetes
 from harness.daemon import PATIENCE, Huskd, eventually
-from harness.kubelet import NODE, Kubelet
+from harness.kubelet import NODE, Kubelet, remove_files
 from harness.namespaces import NetworkNamespace
 from harness.registry import RegistryServer
 from harness.secured import Authority, openssl
 
-PROGRAMS = ("kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubectl")
 # Ports and addresses are those of any cluster: nobody else is in the namespace.
 API_SERVER, ETCD, KUBELET_PORT, REGISTRY_PORT = "https://127.0.0.1:6443", "http://127.0.0.1:2379", 10250, 5000
 SERVICES, SERVICE_OF_API = "10.96.0.0/16", "10.96.0.1"
 NODE_ADDRESS, NODE_INTERFACE = "10.215.0.1", "node"
 RUNTIME_CLASS = "husk"
-# What a pod's VM needs beside its containers' memory, QEMU's own included.
-OVERHEAD = {"memory": "160Mi", "cpu": "100m"}
+# What a pod's VM needs beside its containers, as docs/configuration.md has it.
+OVERHEAD = {"memory": "450Mi", "cpu": "100m"}
+
+
+def runtime_class():
+    """The class, and a policy by which every pod that names none has it: without its overhead the kubelet's limit of a pod
+    leaves no room for the machine (docs/adr/0134)."""
+    policy = "every-pod-has-a-runtime-class"
+    api = "admissionregistration.k8s.io/v1"
+    pods = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    change = 'Object{spec: Object.spec{runtimeClassName: "%s"}}' % RUNTIME_CLASS
+    return [
+        {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": RUNTIME_CLASS}, "handler": "husk",
+         "overhead": {"podFixed": OVERHEAD}},
+        {"apiVersion": api, "kind": "MutatingAdmissionPolicy", "metadata": {"name": policy},
+         "spec": {"matchConstraints": {"resourceRules": [pods]}, "failurePolicy": "Fail", "reinvocationPolicy": "Never",
+                  "matchConditions": [
+                      {"name": "names-none", "expression": "!has(object.spec.runtimeClassName)"},
+                      # The API server's picture of a static pod, whose file is what counts.
+                      {"name": "no-mirror", "expression": "!('kubernetes.io/config.mirror' in "
+                                                          "object.metadata.?annotations.orValue({}))"}],
+                  "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": change}}]}},
+        {"apiVersion": api, "kind": "MutatingAdmissionPolicyBinding", "metadata": {"name": policy},
+         "spec": {"policyName": policy}}]
 
 
 class Program:
@@ -126,8 +147,9 @@ class Node(Kubelet):
         return ["--kubeconfig", str(self._credentials.node), "--node-ip", NODE_ADDRESS]
 
     def _configuration(self, huskd):
+        host.make_cgroup(huskd.cgroup_root)
         configuration = super()._configuration(huskd)
-        for key in ("syncFrequency", "fileCheckFrequency", "crashLoopBackOff"):
+        for key in ("fileCheckFrequency", "crashLoopBackOff"):
             del configuration[key]
         configuration.update({
             "address": "0.0.0.0",
@@ -136,6 +158,9 @@ class Node(Kubelet):
             "authorization": {"mode": "Webhook"},
             "clusterDomain": "cluster.local",
             "serializeImagePulls": False,
+            # Pods' cgroups are the kubelet's: without them it ends with a panic at the first resize (1.36).
+            "cgroupsPerQOS": True, "cgroupDriver": "cgroupfs", "cgroupRoot": huskd.cgroup_root,
+            "enforceNodeAllocatable": ["pods"],
             "featureGates": {"PodAndContainerStatsFromCRI": True},
             # A machine that emulates its VMs is slow to say that it is well.
             "nodeStatusUpdateFrequency": "5s",
@@ -163,16 +188,19 @@ class Cluster:
         self._huskd_configuration, self._kubelet_configuration = huskd or {}, kubelet or {}
         self.namespace = NetworkNamespace(f"husk-cluster{number}")
         self.directory = None
-        self.huskd = self.node = self.registry = None
+        self.huskd = self.node = self.registry = self.image = None
         self.programs = []
         self._made_namespace = False
+        self._old_kubelet = None
+        self._binaries, self.credentials = {}, None
 
     # ---- up
 
     def up(self):
         """Until the node is Ready. The calling thread is in the cluster's network namespace from then on."""
-        self._say("building what is missing of Kubernetes")
-        self._binaries = kubernetes.programs(PROGRAMS)
+        if kubernetes.missing():
+            self._say("Go builds Kubernetes' programs")
+        self._binaries = kubernetes.programs()
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="husk-cluster-", dir="/var/tmp"))
         self.namespace.make()
         self._made_namespace = True
@@ -194,8 +222,7 @@ class Cluster:
         self._start_controllers()
         self.node = Node(self.huskd, self.credentials, **self._kubelet_configuration)
         self.node.start()
-        self.apply({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": RUNTIME_CLASS},
-                    "handler": "husk", "overhead": {"podFixed": OVERHEAD}})
+        self.apply(*runtime_class())
         eventually(self.is_ready, lambda: f"the node to be Ready\n{self.node.log_tail()}")
         eventually(lambda: self.kubectl("get", "serviceaccount", "default", check=False).returncode == 0,
                    "the default service account")
@@ -310,6 +337,54 @@ class Cluster:
         if self.node is not None:
             self.node.check()
 
+    # ---- for one who keeps it, and one who comes after
+
+    def description(self):
+        """All that is known so far, for another process."""
+        running = {program.name: (program.process, program.log_path) for program in self.programs}
+        for name, one in (("huskd", self.huskd), ("kubelet", self.node), ("registry", self.registry)):
+            if one is not None:
+                running[name] = (one.process, one.log_path)
+        return {
+            "namespace": self.namespace.name, "directory": str(self.directory or ""), "image": self.image,
+            "kubectl": str(self.kubectl_path) if self._binaries else "",
+            "kubeconfig": str(self.credentials.admin) if self.credentials else "",
+            "socket": str(self.huskd.socket) if self.huskd else "",
+            "huskd": [str(self.huskd.state), str(self.huskd.root)] if self.huskd else None,
+            "kubelet": [str(self.node.root), self.node.made_fixed_directory] if self.node else None,
+            "processes": {name: (process.pid, host.start_time(process.pid), str(log))
+                          for name, (process, log) in running.items() if process is not None}}
+
+    def start_again(self):
+        """What has ended on its own; the names."""
+        ended = [program for program in self.programs if program.process.poll() is not None]
+        for program in ended:
+            program.start()
+        names = [program.name for program in ended]
+        for name, one in (("huskd", self.huskd), ("kubelet", self.node)):
+            if one.process.poll() is not None:
+                one.spawn()
+                names.append(name)
+        return names
+
+    @classmethod
+    def taken_over(cls, number, description, say=lambda line: None):
+        """From the description of one whose process was killed: down() removes what it left."""
+        cluster = cls(number, say)
+        for pid, start, _ in description["processes"].values():
+            if host.start_time(pid) == start:
+                os.kill(pid, signal.SIGKILL)
+        if cluster.namespace.exists():
+            cluster._made_namespace = True
+            cluster.namespace.enter()
+        cluster._old_kubelet = description["kubelet"]
+        if description["huskd"]:
+            # Its pods end as they should, by a huskd.
+            cluster.huskd = Huskd(number, directories=description["huskd"])
+            cluster.huskd.start()
+        cluster.directory = pathlib.Path(description["directory"]) if description["directory"] else None
+        return cluster
+
     # ---- down
 
     def down(self):
@@ -318,12 +393,16 @@ class Cluster:
         if self.node is not None:
             self._say("kubelet")
             left += self.node.remove_everything(self.huskd)
+        if self._old_kubelet is not None:
+            remove_files(*self._old_kubelet)
         if self.huskd is not None:
             self._say("pods and huskd")
             left += self.huskd.remove_everything()
-        self._say("the other programs")
+        if self.programs:
+            self._say("the other programs")
         for program in reversed(self.programs):
             program.stop()
+        self.programs = []
         if self.registry is not None:
             self.registry.stop()
         if self._made_namespace:

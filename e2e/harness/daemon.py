@@ -102,13 +102,13 @@ class Pod:
 class Huskd:
     """`number` (1 to 254) keeps bridges and subnets of instances apart."""
 
-    def __init__(self, number, **configuration):
+    def __init__(self, number, directories=None, **configuration):
+        """`directories`: the (state, root) of one whose process is gone, to go on in its place, as it was configured."""
         # Short, because unix sockets below it have paths of at most 107 bytes.
-        self.state = pathlib.Path(tempfile.mkdtemp(prefix="hk", dir="/run"))
-        self.root = pathlib.Path(tempfile.mkdtemp(prefix="husk-e2e-", dir="/var/tmp"))
+        self.state, self.root = map(pathlib.Path, directories or (
+            tempfile.mkdtemp(prefix="hk", dir="/run"), tempfile.mkdtemp(prefix="husk-e2e-", dir="/var/tmp")))
         self.data = self.root / "data"
         self.logs = self.root / "logs"
-        self.logs.mkdir()
         self.socket = self.state / "husk.sock"
         self.registry_hosts = self.root / "certs.d"
         self.run_state = self.state / "s"
@@ -117,7 +117,9 @@ class Huskd:
         self.cgroup_root = f"/husk-e2e{number}"
         self.users = range(500000 + 1000 * number, 500000 + 1000 * (number + 1))
         self.config_path = self.root / "config.yaml"
-        self.config_path.write_text(yaml.safe_dump(self._configuration(number, configuration)))
+        if directories is None:
+            self.logs.mkdir()
+            self.config_path.write_text(yaml.safe_dump(self._configuration(number, configuration)))
         self.wrapper = []  # words before the command, of a program that becomes it
         self.process = None
         self.client = cri.CriClient(self.socket)

@@ -77,6 +77,21 @@ def firewall_rules(command="iptables"):
             (line.startswith(":") and " - " in line)} if result.returncode == 0 else set()
 
 
+def make_cgroup(name):
+    """In every hierarchy, as a kubelet wants its root to be."""
+    # Of version 1 each mount is a hierarchy, of version 2 the one is all.
+    hierarchies = [mount for mount in mounts() if mount == str(CGROUPS) or mount.startswith(f"{CGROUPS}/")]
+    for hierarchy in hierarchies:
+        if not os.path.exists(f"{hierarchy}/cgroup.procs"):
+            continue
+        directory = pathlib.Path(hierarchy + name)
+        directory.mkdir(exist_ok=True)
+        # A new cpuset has no CPUs and no memory, and takes no process.
+        for file in ("cpuset.cpus", "cpuset.mems"):
+            if (directory / file).exists() and not read_text(directory / file).strip():
+                (directory / file).write_text(read_text(f"{hierarchy}/{file}"))
+
+
 def cgroups(part):
     """Directories of all hierarchies whose path below the hierarchy contains `part`."""
     found = set()

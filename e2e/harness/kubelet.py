@@ -39,7 +39,7 @@ class Kubelet:
         self.environment = {}
         self.wrapper = []  # as Huskd's
         self.process = None
-        self._made_fixed_directory = not FIXED_DIRECTORY.exists()
+        self.made_fixed_directory = not FIXED_DIRECTORY.exists()
         self._tls = ssl.create_default_context(cafile=self.authority)
 
     def _port(self):
@@ -207,11 +207,16 @@ class Kubelet:
         return left
 
     def _remove_files(self):
-        for mount in sorted((m for m in host.mounts() if m.startswith(str(self.root))), reverse=True):
-            subprocess.run(["umount", "--lazy", mount], check=False)
-        shutil.rmtree(self.root, ignore_errors=True)
-        if self._made_fixed_directory:
-            shutil.rmtree(FIXED_DIRECTORY, ignore_errors=True)
+        remove_files(self.root, self.made_fixed_directory)
+
+
+def remove_files(root, fixed_directory_too):
+    """Of a kubelet that has ended, its mounts among them."""
+    for mount in sorted((m for m in host.mounts() if m.startswith(str(root))), reverse=True):
+        subprocess.run(["umount", "--lazy", mount], check=False)
+    shutil.rmtree(root, ignore_errors=True)
+    if fixed_directory_too:
+        shutil.rmtree(FIXED_DIRECTORY, ignore_errors=True)
 
 
 def conditions(pod):

@@ -1,6 +1,6 @@
 """Kubernetes' own programs, built from the Go module that e2e/kubernetes/go.mod pins, once for each state of it.
 
-As a command: kubernetes.py PROGRAM... builds them and prints where they are."""
+As a command: kubernetes.py [PROGRAM...] builds them, all by default, and prints where they are."""
 
 import hashlib
 import os
@@ -12,6 +12,7 @@ import tempfile
 
 MODULE = pathlib.Path(__file__).resolve().parents[1] / "kubernetes"
 FILES = ("go.mod", "go.sum")
+ALL = ("kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubectl")
 # All of them take a quarter of an hour of two cores; elsewhere more.
 BUILD_LIMIT_SECONDS = 3600
 
@@ -29,23 +30,47 @@ def _version():
     raise RuntimeError(f"{MODULE / 'go.mod'} does not require k8s.io/kubernetes")
 
 
-def programs(names):
-    """Paths of cmd/NAME, by name; those that are missing are built together, because they share most of what they are
-    made of. Go gets copies of the module's files: it may want to rewrite them."""
+def _place():
     key = hashlib.sha256(b"\0".join((MODULE / file).read_bytes() for file in FILES)).hexdigest()[:32]
-    place = _cache() / key
-    missing = [name for name in names if not (place / name).exists()]
-    if missing:
-        place.mkdir(parents=True, exist_ok=True)
-        _build(missing, place)
-    return {name: place / name for name in names}
+    return _cache() / key
+
+
+def missing(names=ALL):
+    """Those that programs() would have to build."""
+    return [name for name in names if not (_place() / name).exists()]
+
+
+def programs(names=ALL, say=None):
+    """Paths of cmd/NAME, by name; those that are missing are built together, because they share most of what they are
+    made of. Go gets copies of the module's files: it may want to rewrite them. `say` gets a line now and then."""
+    absent = missing(names)
+    if absent:
+        _place().mkdir(parents=True, exist_ok=True)
+        _build(absent, _place(), say)
+    return {name: _place() / name for name in names}
 
 
 def program(name):
     return programs([name])[name]
 
 
-def _build(names, place):
+def _run(command, directory, say):
+    environment = {**os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0"}
+    if say is None:
+        subprocess.run(command, cwd=directory, check=True, timeout=BUILD_LIMIT_SECONDS, env=environment)
+        return
+    with subprocess.Popen(command, cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True) as process:
+        last = []
+        for count, line in enumerate(process.stdout, 1):
+            last = [*last[-20:], line]
+            if count % 100 == 0:
+                say(f"{count} packages")
+    if process.returncode != 0:
+        raise RuntimeError(f"Go could not build Kubernetes' programs:\n{''.join(last)}")
+
+
+def _build(names, place, say):
     version = _version()
     # What a release's linker is told, as far as the programs look at it: a kubelet without a version is refused by others.
     variables = {"gitVersion": version, "gitMajor": version.lstrip("v").split(".")[0], "gitMinor": version.split(".")[1]}
@@ -55,14 +80,13 @@ def _build(names, place):
             shutil.copy(MODULE / file, directory)
         output = pathlib.Path(directory) / "bin"
         output.mkdir()
-        subprocess.run(["go", "build", "-v", "-trimpath", "-ldflags", flags, "-o", str(output),
-                        *(f"k8s.io/kubernetes/cmd/{name}" for name in names)],
-                       cwd=directory, check=True, timeout=BUILD_LIMIT_SECONDS,
-                       env={**os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0"})
+        command = ["go", "build", "-v", "-trimpath", "-ldflags", flags, "-o", str(output),
+                   *(f"k8s.io/kubernetes/cmd/{name}" for name in names)]
+        _run(command, directory, say)
         for name in names:
             os.replace(output / name, place / name)
 
 
 if __name__ == "__main__":
-    for path in programs(sys.argv[1:]).values():
+    for path in programs(sys.argv[1:] or ALL).values():
         print(path)
