@@ -18,6 +18,10 @@
 namespace husk::agent {
 namespace {
 
+// Before every error. Whose agent it is stands where the error goes: users read it in the events of their pods, and a
+// path on the node tells them nothing.
+constexpr char kAgent[] = "the guest's agent: ";
+
 // One thread for all channels. Ends with its last user.
 class IoThread {
  public:
@@ -49,8 +53,7 @@ class IoThread {
 class TtrpcClient : public AgentClient {
  public:
   TtrpcClient(std::shared_ptr<IoThread> io, const std::string& socket_path, CallObserver observer)
-      : socket_path_(socket_path),
-        observer_(std::move(observer)),
+      : observer_(std::move(observer)),
         io_(std::move(io)),
         channel_(std::make_shared<Channel>(io_->io(), socket_path)) {}
   TtrpcClient(const TtrpcClient&) = delete;
@@ -145,17 +148,16 @@ class TtrpcClient : public AgentClient {
     const auto begin = Context::Clock::now();
     StatusOr<std::string> payload = channel_->Request(context, method, message.SerializeAsString());
     if (observer_) observer_(method, Context::Clock::now() - begin, payload.status());
-    if (!payload.ok()) return Annotate(payload.status(), absl::StrCat("agent at ", socket_path_, ": ", method));
+    if (!payload.ok()) return Annotate(payload.status(), absl::StrCat(kAgent, method));
     Response response;
     if (!response.ParseFromString(*payload)) {
       const std::string trouble = absl::StrCat(method, "'s answer cannot be read");
       channel_->Break(trouble);
-      return absl::InternalError(absl::StrCat("agent at ", socket_path_, ": ", trouble));
+      return absl::InternalError(absl::StrCat(kAgent, trouble));
     }
     return response;
   }
 
-  const std::string socket_path_;
   const CallObserver observer_;
   // The channel's sockets and timers belong to the I/O thread's context: declared later, gone earlier.
   const std::shared_ptr<IoThread> io_;

@@ -81,7 +81,7 @@ TEST_F(TtrpcClientTest, CallsAndItsErrors) {
   EXPECT_EQ(client_->Hello(context_)->guest_boot_id(), "test");
   const Status missing = client_->Exec(context_, {}).status();
   EXPECT_TRUE(absl::IsNotFound(missing));
-  EXPECT_THAT(std::string(missing.message()), HasSubstr("Exec: crun:  [31mno "));
+  EXPECT_THAT(std::string(missing.message()), HasSubstr("the guest's agent: Exec: crun:  [31mno "));
   EXPECT_TRUE(absl::IsUnknown(client_->Shutdown(context_)));
   EXPECT_EQ(guest_->connections(), 1);
 }
