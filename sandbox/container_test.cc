@@ -212,6 +212,33 @@ TEST_F(ContainerTest, TheStopSignalIsSentOnce) {
   EXPECT_THAT(Guest(pod_).signals(id, ""), ElementsAre(SIGINT));
 }
 
+TEST_F(ContainerTest, AStopThatAMuteGuestDoesNotHearEndsItsVm) {
+  options_.mute_guest_limit = milliseconds(20);
+  Restart();
+  const std::string id = RunContainer(pod_);
+  Guest(pod_).Block("SignalContainer");
+  // It still answers, so it may yet do what it was told.
+  EXPECT_TRUE(absl::IsDeadlineExceeded(runtime_->StopContainer(context_.WithTimeout(milliseconds(30)), id, hours(1))));
+  EXPECT_EQ(StatusOf(id).state, ContainerState::kRunning);
+  Guest(pod_).Block("Hello");
+  EXPECT_TRUE(runtime_->StopContainer(context_.WithTimeout(milliseconds(30)), id, hours(1)).ok());
+  const ContainerStatus status = StatusOf(id);
+  EXPECT_EQ(status.state, ContainerState::kExited);
+  EXPECT_EQ(status.exit_code, 255);
+  EXPECT_EQ(status.reason, "Unknown");
+  EXPECT_THAT(status.message, ::testing::HasSubstr("its guest has not answered for"));
+  EXPECT_EQ(StateOf(pod_), PodState::kNotReady);
+  EXPECT_TRUE(runtime_->StopPod(context_, pod_).ok());
+}
+
+TEST_F(ContainerTest, ASilenceThatIsShortEndsNothing) {
+  const std::string id = RunContainer(pod_);
+  Guest(pod_).Block("SignalContainer");
+  Guest(pod_).Block("Hello");
+  EXPECT_TRUE(absl::IsDeadlineExceeded(runtime_->StopContainer(context_.WithTimeout(milliseconds(30)), id, hours(1))));
+  EXPECT_EQ(StatusOf(id).state, ContainerState::kRunning);
+}
+
 TEST_F(ContainerTest, AGraceOfOneContainerHoldsNoOtherUp) {
   Program({.ignored_signals = {SIGINT}});
   const std::string patient = RunContainer(pod_, "patient");

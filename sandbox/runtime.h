@@ -105,6 +105,8 @@ struct RuntimeOptions {
   std::string cgroup_root = "/husk";                     // for pods without cgroup_parent
   // Where specifications of CDI devices are looked for; of two that define a device the one in the later directory.
   std::vector<std::string> cdi_directories = {"/etc/cdi", "/var/run/cdi"};
+  // A stop of a container that has lasted so long in vain ends the VM, if its guest answers nothing at all.
+  std::chrono::nanoseconds mute_guest_limit = std::chrono::minutes(1);
 };
 
 // Those borrowed must outlive the runtime.

@@ -11,6 +11,7 @@
 #include "sandbox/id.h"
 #include "sandbox/information.h"
 #include "sandbox/logging.h"
+#include "sandbox/mute_guest.h"
 #include "sandbox/pod_operations.h"
 #include "sandbox/port_forward.h"
 #include "sandbox/recovery.h"
@@ -291,7 +292,13 @@ Status RuntimeImpl::StopContainer(const Context& context, const std::string& id,
   const auto located = FindContainer(id);
   if (absl::IsNotFound(located.status())) return absl::OkStatus();
   HUSK_RETURN_IF_ERROR(located.status());
-  return StopContainerInPod(call.context(), *located->pod, located->container_id, grace);
+  const auto asked_at = Context::Clock::now();
+  Status stopped = StopContainerInPod(call.context(), *located->pod, located->container_id, grace);
+  if (absl::IsDeadlineExceeded(stopped) &&
+      EndVmOfMuteGuest(environment_, call.context(), *located->pod, located->container_id, asked_at)) {
+    return absl::OkStatus();
+  }
+  return stopped;
 }
 
 Status RuntimeImpl::RemoveContainer(const Context& context, const std::string& id) {

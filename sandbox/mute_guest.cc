@@ -1,0 +1,42 @@
+#include "sandbox/mute_guest.h"
+
+#include <chrono>
+
+#include "absl/strings/str_cat.h"
+#include "sandbox/logging.h"
+#include "sandbox/pod_operations.h"
+
+namespace husk::sandbox {
+namespace {
+
+// A guest that lives says Hello at once; together with the kill this fits between a call's end and its client's.
+constexpr auto kHelloWait = std::chrono::seconds(3);
+constexpr auto kKillWait = std::chrono::seconds(3);
+
+bool IsMute(const Context& context, Pod& pod) {
+  const auto client = pod.client();
+  if (client == nullptr || pod.ended()) return false;
+  const auto hello = client->Hello(pod.Interruptible(context.Detached(kHelloWait)));
+  return absl::IsDeadlineExceeded(hello.status());
+}
+
+}  // namespace
+
+bool EndVmOfMuteGuest(Environment& environment, const Context& context, Pod& pod, const std::string& container_id,
+                      Context::Clock::time_point asked_at) {
+  const auto waited = Context::Clock::now() - asked_at;
+  if (waited < environment.options.mute_guest_limit || !IsMute(context, pod)) return false;
+  const auto vm = pod.vm();
+  if (vm == nullptr) return false;
+  // First the words: the end of QEMU alone would only tell that it was killed.
+  PodVmEnded(
+      environment, pod,
+      absl::StrCat("its guest has not answered for ", std::chrono::duration_cast<std::chrono::seconds>(waited).count(),
+                   " s while container ", container_id.substr(0, 12), " was to be stopped"));
+  const Status killed = vm->Kill(context.Detached(kKillWait));
+  // The pod is NOTREADY: the kubelet will have it stopped, which kills the VM again.
+  if (!killed.ok()) spdlog::error("pod={} kill the VM of a mute guest: {}", pod.id(), Words(killed));
+  return true;
+}
+
+}  // namespace husk::sandbox
