@@ -169,7 +169,9 @@ std::string DescribeExit(const std::string& program, int code, int status, const
                          const std::string& hint) {
   if (code == CLD_KILLED || code == CLD_DUMPED) {
     const char* description = sigdescr_np(status);
-    return absl::StrCat("killed by signal ", status, " (", description == nullptr ? "unknown" : description, ")");
+    // Whoever crashes may have said why; nobody can who is killed.
+    const std::string why = status == SIGKILL || last_words.empty() ? "" : absl::StrCat(": ", last_words);
+    return absl::StrCat("killed by signal ", status, " (", description == nullptr ? "unknown" : description, ")", why);
   }
   if (!hint.empty()) return hint;
   const bool clean = code == CLD_EXITED && status == 0;

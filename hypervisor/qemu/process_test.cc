@@ -46,6 +46,9 @@ TEST(IdentityTest, StartTimeIsFoundBehindAnyName) {
 
 TEST(ProcessTest, DescribesAnEnd) {
   EXPECT_EQ(DescribeExit("QEMU", CLD_KILLED, SIGKILL, "words", "hint"), "killed by signal 9 (Killed)");
+  EXPECT_EQ(DescribeExit("QEMU", CLD_DUMPED, SIGABRT, "qemu: assertion failed", ""),
+            "killed by signal 6 (Aborted): qemu: assertion failed");
+  EXPECT_EQ(DescribeExit("QEMU", CLD_KILLED, SIGSEGV, "", "hint"), "killed by signal 11 (Segmentation fault)");
   EXPECT_EQ(DescribeExit("QEMU", CLD_EXITED, 1, "qemu: no memory", ""), "qemu: no memory");
   EXPECT_EQ(DescribeExit("QEMU", CLD_EXITED, 0, "a warning", "the VM shut down: guest-reset"),
             "the VM shut down: guest-reset");
