@@ -1,5 +1,7 @@
-"""kill -9 of a pod's QEMU: the pod shows it at once, the other pod notices nothing. Three pods are booted."""
+"""kill -9 of a pod's QEMU: the pod shows it at once, the other pod notices nothing. A QEMU that stands still. Four pods are
+booted."""
 
+import contextlib
 import os
 import signal
 
@@ -54,3 +56,23 @@ def test_killed_vm(huskd, image):
     witness.remove()
     assert huskd.pods() == []
     assert huskd.vm_processes() == []
+
+
+def test_cha_02_a_vm_that_stands_still_ends_with_a_stop_of_its_container(huskd, image):
+    """Else nothing but the pod's removal would end the container (docs/adr/0132)."""
+    pod = huskd.run_pod("still")
+    container = pod.run("main", image, ["/bin/sleep", "100000"])
+    os.kill(machine_of(huskd, pod), signal.SIGSTOP)
+    with pytest.raises(grpc.RpcError) as failure:
+        huskd.client.StopContainer(container_id=container.id, timeout=1, deadline=5)
+    assert failure.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert (container.state(), pod.state()) == ("CONTAINER_RUNNING", "SANDBOX_READY")
+    # A minute is what a guest has; whether the answer comes in time is the host's business.
+    with contextlib.suppress(grpc.RpcError):
+        huskd.client.StopContainer(container_id=container.id, timeout=1, deadline=70)
+    status = container.wait()
+    assert (status.exit_code, status.reason) == (255, "Unknown")
+    assert "the pod's VM ended: its guest has not answered for" in status.message
+    assert pod.state() == "SANDBOX_NOTREADY"
+    eventually(lambda: huskd.vm_processes() == [], "QEMU to be gone")
+    pod.remove()

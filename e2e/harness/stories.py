@@ -3,8 +3,10 @@
 import pathlib
 import re
 
-from harness.daemon import PATIENCE, eventually
+from harness.daemon import eventually
 
+# Beside other booting VMs the first thing to be seen may take minutes.
+PATIENCE = 300.0
 DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 
 

@@ -41,7 +41,8 @@ def probed(image):
             "exec": {"command": ["/bin/sh", "-c", "echo 'queue is stuck'; exit 1"]}, **patience}),
         container("late", "sleep 100000", image, startupProbe={"tcpSocket": {"port": 9090}, **patience}),
         container("unready", "sleep 100000", image,
-                  readinessProbe={"httpGet": {"path": "/", "port": 8080}, **patience, "periodSeconds": 30}))
+                  readinessProbe={"httpGet": {"path": "/", "port": 8080}, **patience, "periodSeconds": 30}),
+        {**container("absent", "", image), "command": ["/bin/servr"]})
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,13 @@ def test_a_container_that_crashes(pods):
     sees_events(story, pods, "Warning BackOff Back-off restarting failed container crashes in pod troubled_")
     assert pods.kubectl("logs", "troubled", "--container", "crashes").stdout == "config.yaml: no such file\n"
     story.sees(lambda: pods.cluster.huskd.log_tail(100000), "exited with 7 (Error)")
+
+
+def test_a_program_that_is_not_there(pods):
+    story = Story("A container crashes again and again")
+    sees(story, pods, "absent",
+         "Last State: Terminated Reason: StartError Message: the guest's agent: StartContainer: executable file `/bin/servr` "
+         "not found in $PATH: No such file or directory Exit Code: 128", of="probed")
 
 
 def test_an_image_that_is_not_there(pods):

@@ -67,6 +67,8 @@ def test_a_reboot(cluster, space):
         space.delete("pod", "once")
         eventually(lambda: before.isdisjoint(one.id for one in huskd.pods()), "the old sandboxes to be removed")
         assert not any(part in path for part in before for path in host.tree(huskd.data) | host.tree(huskd.run_state))
+        leases = [path.read_text() for path in (huskd.data / "cni" / "ipam").rglob("*") if path.is_file()]
+        assert leases and not any(part in lease for part in before for lease in leases)
 
 
 @contextlib.contextmanager

@@ -4,10 +4,11 @@ away, which must end nothing."""
 import os
 import pathlib
 import signal
+import subprocess
 
 import pytest
 
-from harness import host
+from harness import cri, host
 from harness.daemon import eventually
 from harness.kubelet import NODE
 from harness.manifests import container_status, pod, shell
@@ -95,6 +96,10 @@ def test_huskd_is_away(pods):
         story.sees(lambda: refused.stderr, "error: unable to upgrade connection: rpc error: code = Unavailable desc = connection "
                    "error: desc = \"transport: Error while dialing: dial unix")
         story.sees(lambda: pods.kubectl("logs", "steady").stdout, "unable to retrieve container logs for husk://")
+        asked = subprocess.run([cri.BUILD / "bin" / "huskctl", "--endpoint", f"unix://{cluster.huskd.socket}", "ps"],
+                               capture_output=True, text=True, check=False)
+        assert asked.returncode != 0
+        story.sees(lambda: asked.stderr, "huskctl: nobody answers on", "is huskd running?")
         story.sees(lambda: node_condition(cluster), "Ready False KubeletNotReady container runtime is down")
     finally:
         cluster.huskd.start()
