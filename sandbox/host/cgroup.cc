@@ -216,6 +216,14 @@ Status SetV2Limits(const std::string& directory, const HostLimits& limits) {
   return first;
 }
 
+// A group weighs as much as a single process beside it, unless told otherwise, however many pods are in it. See
+// docs/adr/0125-husks-own-cgroup-weighs-a-node.md.
+Status WeighAsTheNode(const std::string& directory, bool unified) {
+  const auto cpus = static_cast<std::uint64_t>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
+  if (unified) return WriteLimit(directory + "/cpu.weight", absl::StrCat(std::min<std::uint64_t>(100 * cpus, 10'000)));
+  return WriteLimit(directory + "/cpu.shares", absl::StrCat(std::min<std::uint64_t>(1024 * cpus, 262'144)));
+}
+
 // v1 says it in memory.oom_control, v2 in memory.events, by the same word.
 std::uint64_t ReadOomKills(const std::string& path) {
   const auto text = ReadText(path);
@@ -291,6 +299,7 @@ class Cgroups : public HostCgroups {
         made = MakeDirectories(hierarchy, components);
         if (!absl::IsNotFound(made)) break;
       }
+      if (made.ok() && parent.empty()) made = WeighDefaultParent(hierarchy);
       if (!made.ok()) {
         (void)Remove(Context::Background().WithTimeout(std::chrono::seconds(1)), parent, pod_id);
         return made;
@@ -367,6 +376,13 @@ class Cgroups : public HostCgroups {
   }
 
  private:
+  [[nodiscard]] Status WeighDefaultParent(const Hierarchy& hierarchy) const {
+    HUSK_ASSIGN_OR_RETURN(const auto components, Components(default_parent_));
+    if (components.empty()) return absl::OkStatus();  // the hierarchy's own root has no weight
+    const std::string directory = absl::StrCat(hierarchy.mount_point, "/", absl::StrJoin(components, "/"));
+    return Annotate(WeighAsTheNode(directory, hierarchy.unified), "give the pods' cgroup its weight");
+  }
+
   [[nodiscard]] StatusOr<std::vector<std::string>> PodComponents(const std::string& parent,
                                                                  const std::string& pod_id) const {
     HUSK_RETURN_IF_ERROR(CheckPodId(pod_id));

@@ -60,7 +60,8 @@ class HostCgroups {
   virtual Status Remove(const Context& context, const std::string& parent, const std::string& pod_id) = 0;
 };
 
-// `default_parent` is used where parent is empty. `mount_table`: normally /proc/self/mountinfo; tests name their own.
+// `default_parent` is used where parent is empty, and gets the CPU weight of all the node's processors. `mount_table`:
+// normally /proc/self/mountinfo; tests name their own.
 std::unique_ptr<HostCgroups> NewHostCgroups(const std::string& default_parent,
                                             const std::string& mount_table = "/proc/self/mountinfo");
 

@@ -7,8 +7,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <string>
 #include <thread>
 
 #include "absl/strings/match.h"
@@ -95,6 +98,27 @@ TEST_F(CgroupTree, ExpandsSlicesAsSystemdDoes) {
   for (const char* bad : {"-a.slice", "a--b.slice", "a-.slice", ".slice"}) {
     EXPECT_TRUE(absl::IsInvalidArgument(cgroups_->Create(bad, "a").status())) << bad;
   }
+}
+
+TEST_F(CgroupTree, TheDefaultParentWeighsAsMuchAsTheNode) {
+  const auto read = [&](const std::string& file) {
+    std::ifstream stream(root_ + file);
+    return std::string(std::istreambuf_iterator<char>(stream), {});
+  };
+  ASSERT_TRUE(cgroups_->Create("", "a").ok()) << "files that the kernel does not have are passed over";
+  ASSERT_TRUE(cgroups_->Create("/kubepods", "b").ok());
+  // What the kernel shows in a group's directory.
+  for (const char* group : {"/husk", "/kubepods"}) {
+    std::ofstream(root_ + "/cpu" + group + "/cpu.shares") << "";
+    std::ofstream(root_ + "/unified" + group + "/cpu.weight") << "";
+  }
+  ASSERT_TRUE(cgroups_->Create("", "c").ok());
+  ASSERT_TRUE(cgroups_->Create("/kubepods", "d").ok());
+  const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+  EXPECT_EQ(read("/cpu/husk/cpu.shares"), std::to_string(std::min(1024 * cpus, 262'144L)));
+  EXPECT_EQ(read("/unified/husk/cpu.weight"), std::to_string(std::min(100 * cpus, 10'000L)));
+  EXPECT_EQ(read("/cpu/kubepods/cpu.shares"), "") << "a named parent is the caller's";
+  EXPECT_EQ(read("/unified/kubepods/cpu.weight"), "");
 }
 
 TEST_F(CgroupTree, LimitsGoWhereEachHierarchyHasThem) {
