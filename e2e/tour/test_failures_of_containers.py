@@ -4,7 +4,7 @@ do; but not all one pod, for of a pod's events the kubelet tells 25, and then on
 import pytest
 
 from harness.manifests import pod, shell
-from harness.stories import Story, describe, describe_container, events
+from harness.stories import Story, describe_container, events
 
 REQUESTS = {"requests": {"cpu": "100m", "memory": "16Mi"}}
 # Takes memory until something ends it: a line that has no end.
@@ -28,9 +28,7 @@ def troubled(image):
         "troubled",
         container("crashes", "echo 'config.yaml: no such file' >&2; exit 7", image,
                   terminationMessagePolicy="FallbackToLogsOnError"),
-        container("hungry", DEVOUR, image, resources={"requests": {"cpu": "100m"}, "limits": {"memory": "24Mi"}}),
-        container("missing", "true", NO_IMAGE),
-        container("away", "true", NO_REGISTRY))
+        container("hungry", DEVOUR, image, resources={"requests": {"cpu": "100m"}, "limits": {"memory": "24Mi"}}))
 
 
 def probed(image):
@@ -48,7 +46,8 @@ def probed(image):
 @pytest.fixture(scope="module")
 def pods(cluster, shared_space):
     shared_space.apply(troubled(cluster.image), probed(cluster.image),
-                       trouble("starved", container("main", DEVOUR, cluster.image, resources={})))
+                       trouble("starved", container("main", DEVOUR, cluster.image, resources={"requests": {"cpu": "100m"}}),
+                               container("missing", "true", NO_IMAGE), container("away", "true", NO_REGISTRY)))
     return shared_space
 
 
@@ -84,8 +83,8 @@ def test_an_image_that_is_not_there(pods):
                 "the registry has no such image: GET http://127.0.0.1:5000/v2/husk/none/manifests/v1: HTTP status 404: "
                 "MANIFEST_UNKNOWN: manifest unknown",
                 "Warning Failed Error: ErrImagePull", f'Normal BackOff Back-off pulling image "{NO_IMAGE}"',
-                "Warning Failed Error: ImagePullBackOff")
-    sees(story, pods, "missing", "State: Waiting Reason: ImagePullBackOff")
+                "Warning Failed Error: ImagePullBackOff", of="starved")
+    sees(story, pods, "missing", "State: Waiting Reason: ImagePullBackOff", of="starved")
 
 
 def test_a_registry_that_is_away(pods):
@@ -93,8 +92,8 @@ def test_a_registry_that_is_away(pods):
     sees_events(story, pods,
                 f'Warning Failed Failed to pull image "{NO_REGISTRY}": RegistryUnavailable: pull {NO_REGISTRY}: gave up '
                 "after 5 attempts: GET http://127.0.0.1:5999/v2/husk/sample/manifests/v1: Failed to connect to 127.0.0.1 "
-                "port 5999", "Warning Failed Error: RegistryUnavailable")
-    sees(story, pods, "away", "State: Waiting Reason: ImagePullBackOff")
+                "port 5999", "Warning Failed Error: RegistryUnavailable", of="starved")
+    sees(story, pods, "away", "State: Waiting Reason: ImagePullBackOff", of="starved")
     story.sees(lambda: pods.cluster.huskd.log_tail(100000), "failed method=PullImage")
 
 
@@ -106,7 +105,7 @@ def test_a_container_over_its_memory_limit(pods):
 
 def test_a_vm_without_memory(pods):
     story = Story("A whole VM runs out of memory")
-    story.sees(lambda: describe(pods, "starved"),
+    story.sees(lambda: describe_container(pods, "starved", "main"),
                "Last State: Terminated Reason: OOMKilled Message: the pod's VM of 256 MiB was out of memory, though the "
                "container had not reached a limit of its own; memory limits for the pod's containers make its VM as large "
                "as their sum Exit Code: 137")

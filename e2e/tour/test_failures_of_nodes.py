@@ -14,6 +14,7 @@ from harness.reboot import OtherBoot, power_off, power_on
 from harness.stories import Story, describe, events
 
 MEBIBYTE = 1 << 20
+REQUESTS = {"requests": {"cpu": "100m", "memory": "32Mi"}}
 DISK, THRESHOLD, FILL = 512 * MEBIBYTE, "256Mi", 300
 
 
@@ -45,8 +46,8 @@ def rebooted(cluster):
 
 def test_a_reboot(cluster, space):
     story, huskd = Story("The node is rebooted"), cluster.huskd
-    space.apply(pod("always", shell("main", "exec sleep 100000", cluster.image)),
-                pod("once", shell("main", "exec sleep 100000", cluster.image), restartPolicy="Never"))
+    space.apply(pod("always", shell("main", "exec sleep 100000", cluster.image, resources=REQUESTS)),
+                pod("once", shell("main", "exec sleep 100000", cluster.image, resources=REQUESTS), restartPolicy="Never"))
     for name in ("always", "once"):
         restarts(space, name, 0)
     before = {one.id for one in huskd.pods()}
@@ -111,7 +112,7 @@ def test_a_disk_that_fills_up(cluster, space):
         pytest.skip("this host has no loop devices")
     with small_disk(cluster):
         fill = f"dd if=/dev/zero of=/fill bs=1M count={FILL}; exec sleep 100000"
-        space.apply(pod("greedy", shell("main", fill, cluster.image)))
+        space.apply(pod("greedy", shell("main", fill, cluster.image, resources=REQUESTS)))
         story.sees(lambda: pressure(cluster), "DiskPressure True KubeletHasDiskPressure kubelet has disk pressure", seconds=300)
         story.sees(lambda: node_events(cluster), "Warning EvictionThresholdMet Attempting to reclaim ephemeral-storage",
                    f"Normal NodeHasDiskPressure Node {NODE} status is now: NodeHasDiskPressure")

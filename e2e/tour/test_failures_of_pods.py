@@ -17,12 +17,14 @@ from harness.stories import Story, describe, events
 COUNT = "n=0; while :; do n=$((n + 1)); echo $n; sleep 1; done"
 WRITE = "dd if=/dev/zero of=/fill bs=1M count=64; exec sleep 100000"
 MEBIBYTE = 1 << 20
+# More of the CPU than others: these pods share the host with those that boot.
+REQUESTS = {"requests": {"cpu": "100m", "memory": "32Mi"}}
 
 
 @pytest.fixture(scope="module")
 def pods(cluster, shared_space):
     shared_space.apply(
-        pod("steady", shell("main", COUNT, cluster.image), dnsPolicy="Default"),
+        pod("steady", shell("main", COUNT, cluster.image, resources=REQUESTS), dnsPolicy="Default"),
         pod("writer", shell("main", WRITE, cluster.image, resources={
             "requests": {"cpu": "100m"}, "limits": {"ephemeral-storage": "32Mi"}}), dnsPolicy="Default"))
     return shared_space
