@@ -231,6 +231,22 @@ TEST_F(ContainerTest, AStopThatAMuteGuestDoesNotHearEndsItsVm) {
   EXPECT_TRUE(runtime_->StopPod(context_, pod_).ok());
 }
 
+TEST_F(ContainerTest, AGuestThatIsHeardMeanwhileIsNotMute) {
+  options_.mute_guest_limit = milliseconds(20);
+  Restart();
+  const std::string id = RunContainer(pod_);
+  Guest(pod_).Block("SignalContainer");
+  Guest(pod_).Block("Hello");
+  std::thread stopper([&] {
+    EXPECT_TRUE(
+        absl::IsDeadlineExceeded(runtime_->StopContainer(context_.WithTimeout(milliseconds(700)), id, hours(1))));
+  });
+  EXPECT_TRUE(Guest(pod_).WaitForCalls("SignalContainer", 1));
+  EXPECT_EQ(runtime_->ListPodStats(context_, {}).size(), 1U);
+  stopper.join();
+  EXPECT_EQ(StatusOf(id).state, ContainerState::kRunning);
+}
+
 TEST_F(ContainerTest, ASilenceThatIsShortEndsNothing) {
   const std::string id = RunContainer(pod_);
   Guest(pod_).Block("SignalContainer");

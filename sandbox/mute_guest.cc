@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
+#include "sandbox/id.h"
 #include "sandbox/logging.h"
 #include "sandbox/pod_operations.h"
 
@@ -12,6 +13,12 @@ namespace {
 // A guest that lives says Hello at once; together with the kill this fits between a call's end and its client's.
 constexpr auto kHelloWait = std::chrono::seconds(3);
 constexpr auto kKillWait = std::chrono::seconds(3);
+
+// On a busy host a guest may be slow with one call and answer others, such as those for its figures.
+bool WasHeard(const Pod& pod, Context::Clock::duration ago) {
+  const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(ago).count();
+  return pod.meter().figures().timestamp > NowNanoseconds() - nanoseconds;
+}
 
 bool IsMute(const Context& context, Pod& pod) {
   const auto client = pod.client();
@@ -25,7 +32,7 @@ bool IsMute(const Context& context, Pod& pod) {
 bool EndVmOfMuteGuest(Environment& environment, const Context& context, Pod& pod, const std::string& container_id,
                       Context::Clock::time_point asked_at) {
   const auto waited = Context::Clock::now() - asked_at;
-  if (waited < environment.options.mute_guest_limit || !IsMute(context, pod)) return false;
+  if (waited < environment.options.mute_guest_limit || WasHeard(pod, waited) || !IsMute(context, pod)) return false;
   const auto vm = pod.vm();
   if (vm == nullptr) return false;
   // First the words: the end of QEMU alone would only tell that it was killed.
