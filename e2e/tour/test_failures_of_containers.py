@@ -26,8 +26,7 @@ def container(name, script, image, **fields):
 def troubled(image):
     return trouble(
         "troubled",
-        container("crashes", "echo 'config.yaml: no such file' >&2; exit 7", image,
-                  terminationMessagePolicy="FallbackToLogsOnError"),
+        container("crashes", "echo 'config.yaml: no such file' | tee /dev/termination-log >&2; exit 7", image),
         container("hungry", DEVOUR, image, resources={"requests": {"cpu": "100m"}, "limits": {"memory": "24Mi"}}))
 
 
@@ -61,8 +60,8 @@ def sees_events(story, pods, *quotes, of="troubled"):
 
 def test_a_container_that_crashes(pods):
     story = Story("A container crashes again and again")
+    sees(story, pods, "crashes", "State: Waiting Reason: CrashLoopBackOff")
     sees(story, pods, "crashes",
-         "State: Waiting Reason: CrashLoopBackOff",
          "Last State: Terminated Reason: Error Message: config.yaml: no such file Exit Code: 7")
     sees_events(story, pods, "Warning BackOff Back-off restarting failed container crashes in pod troubled_")
     assert pods.kubectl("logs", "troubled", "--container", "crashes").stdout == "config.yaml: no such file\n"
