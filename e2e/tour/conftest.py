@@ -9,6 +9,8 @@ from harness.cluster import REGISTRY_PORT, Cluster
 from harness.daemon import eventually
 from harness.following import Following
 
+# A stop waits for several boots in turn, on a host that others keep busy too; the limit is for what never comes.
+PATIENCE = 600
 NUMBER = int(os.environ.get("HUSK_TOUR_NUMBER", "38"))
 # The kubelet's garbage collection spares images of repositories below it.
 PINNED = "pinned"
@@ -53,8 +55,8 @@ class Space:
     def get(self, *arguments):
         return self.cluster.get("--namespace", self.name, *arguments)
 
-    def wait_for(self, kind, name, condition, what, **options):
-        return self.cluster.wait_for(kind, name, condition, what, namespace=self.name, **options)
+    def wait_for(self, kind, name, condition, what, seconds=PATIENCE, **options):
+        return self.cluster.wait_for(kind, name, condition, what, namespace=self.name, seconds=seconds, **options)
 
     def execute(self, pod, *command, **options):
         return self.cluster.execute(pod, *command, namespace=self.name, **options)

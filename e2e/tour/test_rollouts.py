@@ -61,7 +61,7 @@ def test_a_deployment_rolls_over_behind_its_service_without_a_gap(cluster, space
     try:
         spec["containers"][0]["env"][0]["value"] = "two"
         space.apply(deployment)
-        space.wait_for("deployment", "web", rolled_out, "to roll over", seconds=300)
+        space.wait_for("deployment", "web", rolled_out, "to roll over")
         # Until those of the first version are gone, and so for each moment of their ends.
         space.wait_for("deployment", "web", lambda _: len(space.get("pods")["items"]) == 2, "to have two pods")
     finally:
