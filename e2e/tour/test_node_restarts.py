@@ -10,6 +10,7 @@ PROBE = {"periodSeconds": 1, "timeoutSeconds": 20, "failureThreshold": 60}
 COUNT = "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.1; done"
 SERVER = "mkdir /www && echo hello >/www/index.html && exec httpd -f -p 8080 -h /www"
 KILLS = 3
+MARK = "whose-huskd-was-killed"
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +34,17 @@ def identity(space):
             for one in found["status"]["containerStatuses"]]
 
 
-def probes(space):
-    """How often the liveness probe has run. The kubelet's gRPC asks a new huskd after a pause of its own."""
+def ask(space, *command):
+    """What a command in the steady pod says. The kubelet's gRPC asks a new huskd after a pause of its own."""
     def asked():
-        answer = space.kubectl("exec", "steady", "--container", "counts", "--", "wc", "-l", "/tmp/probes", check=False)
+        answer = space.kubectl("exec", "steady", "--container", "counts", "--", *command, check=False)
         return answer.stdout if answer.returncode == 0 else None
-    return int(eventually(asked, "an exec to work").split()[0])
+    return eventually(asked, "an exec to work")
+
+
+def probes(space):
+    """How often the liveness probe has run."""
+    return int(ask(space, "wc", "-l", "/tmp/probes").split()[0])
 
 
 def numbers(lines):
@@ -82,13 +88,14 @@ def end_huskd_under_load(cluster, space, number):
 def test_a_huskd_that_is_killed_under_load_leaves_nothing_stuck(cluster, steady):
     before = identity(steady)
     with steady.following("logs", "--follow", "steady", "--container", "counts") as log, \
-            steady.following("exec", "steady", "--container", "counts", "--", "/bin/sh", "-c", COUNT) as command:
+            steady.following("exec", "steady", "--container", "counts", "--", "/bin/sh", "-c", COUNT, MARK) as command:
         for stream in (log, command):
             stream.wait_for(lambda lines: len(lines) > 5, "some lines")
         for number in range(KILLS):
             end_huskd_under_load(cluster, steady, number)
         # Its stream ended with the first huskd. The API server takes that for the end of a command, so its code says nothing.
         command.wait()
+        eventually(lambda: MARK not in ask(steady, "ps"), "the command to be ended too")
         assert numbers(command.lines) == list(range(1, len(command.lines) + 1))
         # The kubelet ends it if it asks for the container's state at the wrong moment; what it has read is whole.
         assert numbers(log.lines) == list(range(1, len(log.lines) + 1))
