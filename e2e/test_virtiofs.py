@@ -186,14 +186,83 @@ def test_a_path_is_resolved_once(huskd, shared):
 def test_what_cannot_be_mounted_is_refused_by_name(shared):
     for config, code, words in [
             (mount("/data", shared.root / "none"), grpc.StatusCode.INVALID_ARGUMENT, f"{shared.root}/none: does not exist"),
-            (mount("/data", shared.data, propagation=cri.api.PROPAGATION_HOST_TO_CONTAINER),
-             grpc.StatusCode.UNIMPLEMENTED, "config.mounts[0].propagation"),
+            (mount("/data", shared.root / "linked" / "name", readonly=True,
+                   propagation=cri.api.PROPAGATION_HOST_TO_CONTAINER),
+             grpc.StatusCode.UNIMPLEMENTED, "linked/name: propagation HOST_TO_CONTAINER"),
             (mount("/data", shared.data, propagation=cri.api.PROPAGATION_BIDIRECTIONAL),
              grpc.StatusCode.UNIMPLEMENTED, "config.mounts[0].propagation")]:
         with pytest.raises(grpc.RpcError) as refused:
             shared.pod.create("refused", shared.image, ["/bin/true"], mounts=[config])
         assert refused.value.code() == code
         assert words in refused.value.details()
+
+
+def test_mounts_of_the_host_come_and_go(huskd, shared):
+    """Mount propagation HostToContainer. The test's own mounts are shared ones, as on a host with systemd."""
+    followed = shared.root / "followed"
+    for name in ("first", "later", "held"):
+        (followed / name).mkdir(parents=True)
+    subprocess.run(["mount", "--bind", followed, followed], check=True)
+    subprocess.run(["mount", "--make-shared", followed], check=True)
+
+    def tmpfs(name, content):
+        subprocess.run(["mount", "-t", "tmpfs", "husk-test", followed / name], check=True)
+        (followed / name / "content").write_text(content)
+
+    def unmount(name):
+        # Not lazily: no pod may keep the host from it.
+        subprocess.run(["umount", followed / name], check=True)
+
+    try:
+        tmpfs("first", "there before\n")
+        slave = {"propagation": cri.api.PROPAGATION_HOST_TO_CONTAINER}
+        container = shared.pod.run("follower", shared.image, ["/bin/sleep", "1000000"], mounts=[
+            mount("/followed", followed, **slave), mount("/readonly", followed, readonly=True, **slave),
+            mount("/private", followed)])
+        assert [entry.propagation for entry in container.status().mounts] == [1, 1, 0]
+
+        def shell(script):
+            code, output, errors = container.execute("/bin/sh", "-c", script)
+            return code, output + errors
+
+        def shows(name, content, place="/followed"):
+            code = f"cat {place}/{name}/content 2>/dev/null || echo none"
+            eventually(lambda: shell(code) == (0, content or "none\n"), f"{place}/{name} to be {content!r}")
+
+        shows("first", "there before\n")
+        assert shell("cat /private/first/content") == (0, "there before\n")
+        tmpfs("later", "mounted later\n")
+        shows("later", "mounted later\n")
+        shows("later", "mounted later\n", "/readonly")
+        assert shell("echo guest > /followed/later/new") == (0, "")
+        assert (followed / "later" / "new").read_text() == "guest\n"
+        code, output = shell("echo guest > /readonly/later/new")
+        assert code != 0 and "Read-only file system" in output
+        assert shell("ls /private/later") == (0, "")
+        # A file system of its own, as on the host.
+        assert len(set(shell("stat -c %d /followed /followed/later")[1].split())) == 2
+
+        # One in use, while huskd is away; another one comes meanwhile.
+        tmpfs("held", "held\n")
+        shows("held", "held\n")
+        assert shell("(sleep 100000 < /followed/held/content) > /dev/null 2>&1 &")[0] == 0
+        huskd.kill()
+        unmount("held")
+        unmount("later")
+        tmpfs("later", "another\n")
+        huskd.start()
+        shows("later", "another\n")
+        shows("held", None)
+        for name in ("first", "later"):
+            unmount(name)
+            shows(name, None)
+            shows(name, None, "/readonly")
+        assert shell("ls /followed") == (0, "first\nheld\nlater\n")
+        container.pod.client.StopContainer(container_id=container.id, timeout=0)
+        container.pod.client.RemoveContainer(container_id=container.id)
+    finally:
+        for name in ("first", "later", "held", ""):
+            subprocess.run(["umount", "--lazy", "--quiet", followed / name], check=False)
 
 
 def test_huskd_may_be_killed(huskd, shared):

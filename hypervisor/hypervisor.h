@@ -43,8 +43,16 @@ struct SharedDirectory {
   UniqueFd directory;                     // what is mounted below it at the time of the call is shared too
   std::string path;                       // where it was found; for messages alone
   bool read_only = false;                 // kept by the host, whatever the guest does
+  bool alone = false;                     // without what is mounted below it: FollowMounts brings that
   bool immediate = false;                 // the guest asks for each name anew: what changes on the host shows at once
   std::vector<std::string> cgroup_procs;  // of cgroups that its file server shall be in, as VmConfig's
+};
+
+// A shared directory whose guest shall have what the host mounts below it later.
+struct FollowedShare {
+  std::string tag;
+  std::string path;  // of the directory, shared alone; nothing is followed once something else has taken its place
+  bool read_only = false;  // as in SharedDirectory
 };
 
 struct NetworkDevice {
@@ -113,6 +121,11 @@ class Vm {
   // there is no file server. When the server of a share ends by itself the VM is killed: its guest would wait for ever
   // for answers, with processes that cannot be killed.
   virtual Status AttachSharedDirectory(const Context& context, const SharedDirectory& directory) = 0;
+  // Makes what is mounted below the directory in its file server what is mounted there on the host now: its own copies
+  // of the host's mounts, so that the host can unmount its. To be called again when the host's table of mounts changes.
+  // `gone`: gets the paths, relative to the directory, of what was taken away, also when the call fails later; the
+  // guest holds on to it until it looks there again. NOT_FOUND if there is no share with that tag.
+  virtual Status FollowMounts(const Context& context, const FollowedShare& share, std::vector<std::string>& gone) = 0;
   // Takes it away. OK if there is none. The guest must have unmounted it.
   virtual Status DetachSharedDirectory(const Context& context, const std::string& tag) = 0;
   // Their tags; after Recover too.

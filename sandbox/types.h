@@ -132,6 +132,7 @@ struct ContainerMount {
   std::string image;               // a reference or id: the mount is of this image, and there is no host_path
   std::string image_sub_path;      // a directory of it; empty: all of it
   bool of_device = false;          // a CDI device brought it: no mount of the caller's
+  bool follow_mounts = false;      // what the host mounts below it later appears too
 };
 
 struct ContainerDevice {

@@ -28,6 +28,7 @@ class AgentClient {
   virtual Status CreateVolume(const Context& context, const v1::CreateVolumeRequest& request) = 0;
   virtual Status ChangeVolume(const Context& context, const v1::ChangeVolumeRequest& request) = 0;
   virtual StatusOr<v1::ReadVolumeResponse> ReadVolume(const Context& context, const v1::ReadVolumeRequest& request) = 0;
+  virtual Status LookAgain(const Context& context, const v1::LookAgainRequest& request) = 0;
   virtual Status RemoveVolume(const Context& context, const v1::RemoveVolumeRequest& request) = 0;
 
   virtual StatusOr<v1::CreateContainerResponse> CreateContainer(const Context& context,

@@ -82,6 +82,13 @@ StatusOr<v1::ReadVolumeResponse> FakeAgentClient::ReadVolume(const Context& cont
   return response;
 }
 
+Status FakeAgentClient::LookAgain(const Context& context, const v1::LookAgainRequest& request) {
+  return Call(context, "LookAgain", [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS -> Status {
+    const bool present = guest_.volumes.contains(request.volume_id());
+    return present ? absl::OkStatus() : absl::NotFoundError("there is no such volume");
+  });
+}
+
 Status FakeAgentClient::RemoveVolume(const Context& context, const v1::RemoveVolumeRequest& request) {
   return Call(context, "RemoveVolume", [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     guest_.volumes.erase(request.volume_id());

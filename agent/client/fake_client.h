@@ -21,6 +21,7 @@ class FakeAgentClient : public AgentClient {
   Status CreateVolume(const Context& context, const v1::CreateVolumeRequest& request) override;
   Status ChangeVolume(const Context& context, const v1::ChangeVolumeRequest& request) override;
   StatusOr<v1::ReadVolumeResponse> ReadVolume(const Context& context, const v1::ReadVolumeRequest& request) override;
+  Status LookAgain(const Context& context, const v1::LookAgainRequest& request) override;
   Status RemoveVolume(const Context& context, const v1::RemoveVolumeRequest& request) override;
   StatusOr<v1::CreateContainerResponse> CreateContainer(const Context& context,
                                                         const v1::CreateContainerRequest& request) override;

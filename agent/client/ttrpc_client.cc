@@ -78,6 +78,9 @@ class TtrpcClient : public AgentClient {
   StatusOr<v1::ReadVolumeResponse> ReadVolume(const Context& context, const v1::ReadVolumeRequest& request) override {
     return Call<v1::ReadVolumeResponse>(context, "ReadVolume", request);
   }
+  Status LookAgain(const Context& context, const v1::LookAgainRequest& request) override {
+    return Call<v1::LookAgainResponse>(context, "LookAgain", request).status();
+  }
   Status RemoveVolume(const Context& context, const v1::RemoveVolumeRequest& request) override {
     return Call<v1::RemoveVolumeResponse>(context, "RemoveVolume", request).status();
   }

@@ -182,6 +182,10 @@ void Service::RegisterVolumeMethods() {
       });
   Register<v1::ReadVolumeRequest, v1::ReadVolumeResponse>(
       "ReadVolume", [this](const v1::ReadVolumeRequest& request, const auto& done) { done(volumes_.Read(request)); });
+  Register<v1::LookAgainRequest, v1::LookAgainResponse>(
+      "LookAgain", [this, answer](const v1::LookAgainRequest& request, const auto& done) {
+        answer(volumes_.LookAgain(request), done, v1::LookAgainResponse());
+      });
   Register<v1::RemoveVolumeRequest, v1::RemoveVolumeResponse>(
       "RemoveVolume", [this, answer](const v1::RemoveVolumeRequest& request, const auto& done) {
         answer(volumes_.Remove(request.volume_id()), done, v1::RemoveVolumeResponse());

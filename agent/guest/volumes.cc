@@ -337,6 +337,19 @@ StatusOr<v1::ReadVolumeResponse> Volumes::Read(const v1::ReadVolumeRequest& requ
   return response;
 }
 
+Status Volumes::LookAgain(const v1::LookAgainRequest& request) {
+  HUSK_ASSIGN_OR_RETURN(const Volume* const volume, Find(request.volume_id()));
+  if (volume->medium != v1::VIRTIOFS) return absl::InvalidArgumentError("the volume is not the host's");
+  for (const std::string& path : request.paths()) {
+    // The kernel asks the server for the name, and drops what it had by that name if the server has something else.
+    const auto place = FindPlace(absl::StrCat(volume->base, kFiles), path);
+    if (absl::IsInvalidArgument(place.status())) return place.status();
+    struct stat seen{};
+    if (place.ok()) fstatat(place->directory.get(), place->name.c_str(), &seen, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT);
+  }
+  return absl::OkStatus();
+}
+
 Status Volumes::Remove(const std::string& volume_id) {
   const auto found = volumes_.find(volume_id);
   if (found == volumes_.end()) return absl::OkStatus();

@@ -27,6 +27,7 @@ class Volumes {
   Status Create(const v1::CreateVolumeRequest& request);
   Status Change(const v1::ChangeVolumeRequest& request);
   StatusOr<v1::ReadVolumeResponse> Read(const v1::ReadVolumeRequest& request);
+  Status LookAgain(const v1::LookAgainRequest& request);
   Status Remove(const std::string& volume_id);
 
   // The directories whose files are in the guest.

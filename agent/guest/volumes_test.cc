@@ -256,5 +256,15 @@ TEST_F(VolumesTest, AVolumeInMemoryHasItsSize) {
   EXPECT_TRUE(Write("small", "x").ok());
 }
 
+TEST_F(VolumesTest, OnlyADirectoryOfTheHostIsLookedAtAgain) {
+  Start();
+  v1::LookAgainRequest request;
+  request.set_volume_id("v");
+  request.add_paths("sub");
+  EXPECT_TRUE(absl::IsNotFound(volumes_->LookAgain(request)));
+  ASSERT_TRUE(Create(v1::MEMORY).ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(volumes_->LookAgain(request)));
+}
+
 }  // namespace
 }  // namespace husk::agent

@@ -18,13 +18,12 @@ namespace {
 // Put before the CRI's names by cri/proto/CMakeLists.txt.
 constexpr char kSignalPrefix[] = "CRI_";
 
-// docs/adr/0088.
+// docs/adr/0088 and 0121.
 Status CheckPropagation(const api::Mount& mount, const std::string& field) {
   switch (mount.propagation()) {
     case api::PROPAGATION_PRIVATE:
-      return absl::OkStatus();
     case api::PROPAGATION_HOST_TO_CONTAINER:
-      return UnsupportedField(field, "HOST_TO_CONTAINER: what the host mounts later stays out of a virtual machine");
+      return absl::OkStatus();
     case api::PROPAGATION_BIDIRECTIONAL:
       return UnsupportedField(field, "BIDIRECTIONAL: what is mounted in a virtual machine cannot appear on the host");
     default:
@@ -54,8 +53,10 @@ StatusOr<sandbox::ContainerMount> FromProto(const api::Mount& mount, const std::
   if (mount.has_image()) return ImageMountFromProto(mount, field);
   if (!mount.image_sub_path().empty()) return FieldError(field + ".image_sub_path", "given without image");
   HUSK_RETURN_IF_ERROR(CheckPropagation(mount, field + ".propagation"));
-  return sandbox::ContainerMount{
-      .container_path = mount.container_path(), .host_path = mount.host_path(), .read_only = mount.readonly()};
+  return sandbox::ContainerMount{.container_path = mount.container_path(),
+                                 .host_path = mount.host_path(),
+                                 .read_only = mount.readonly(),
+                                 .follow_mounts = mount.propagation() == api::PROPAGATION_HOST_TO_CONTAINER};
 }
 
 StatusOr<sandbox::ContainerDevice> FromProto(const api::Device& device, const std::string& field) {
@@ -72,6 +73,7 @@ void ToProto(const sandbox::ContainerMount& mount, api::Mount* out) {
   out->set_readonly(mount.read_only);
   // Every read-only mount is, whether or not that was asked for.
   out->set_recursive_read_only(mount.read_only);
+  if (mount.follow_mounts) out->set_propagation(api::PROPAGATION_HOST_TO_CONTAINER);
   if (mount.image.empty()) return;
   out->mutable_image()->set_image(mount.image);
   out->set_image_sub_path(mount.image_sub_path);

@@ -300,8 +300,6 @@ TEST(ConvertContainer, WhatCannotBeHonouredIsRefusedByName) {
       {"config.mounts[0].image_sub_path", [](auto* c) { c->mutable_mounts(0)->set_image_sub_path("a"); }},
       {"config.mounts[0].propagation",
        [](auto* c) { c->mutable_mounts(0)->set_propagation(api::PROPAGATION_BIDIRECTIONAL); }},
-      {"config.mounts[0].propagation: HOST_TO_CONTAINER",
-       [](auto* c) { c->mutable_mounts(0)->set_propagation(api::PROPAGATION_HOST_TO_CONTAINER); }},
       {"config.mounts[0].propagation",
        [](auto* c) { c->mutable_mounts(0)->set_propagation(static_cast<api::MountPropagation>(9)); }},
       {"config.mounts[0].recursive_read_only", [](auto* c) { c->mutable_mounts(0)->set_readonly(false); }},
@@ -350,6 +348,19 @@ TEST(ConvertContainer, DevicesAndMountsOfImages) {
   EXPECT_EQ(out.mounts(0).image().image(), "sha256:1");
   EXPECT_EQ(out.mounts(0).image_sub_path(), "a/b");
   EXPECT_TRUE(out.mounts(0).readonly());
+}
+
+TEST(ConvertContainer, MountsOfTheHostMayFollow) {
+  api::ContainerConfig config = WholeContainer();
+  for (const auto propagation : {api::PROPAGATION_PRIVATE, api::PROPAGATION_HOST_TO_CONTAINER}) {
+    config.mutable_mounts(0)->set_propagation(propagation);
+    const auto converted = ContainerConfigFromProto(config);
+    ASSERT_TRUE(converted.ok()) << converted.status();
+    EXPECT_EQ(converted->mounts[0].follow_mounts, propagation == api::PROPAGATION_HOST_TO_CONTAINER);
+    api::ContainerStatus out;
+    ContainerStatusToProto({.id = "c", .pod_id = "p", .config = *converted}, &out);
+    EXPECT_EQ(out.mounts(0).propagation(), propagation);
+  }
 }
 
 TEST(ConvertContainer, SignalsGoBothWays) {

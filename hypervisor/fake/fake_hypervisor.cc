@@ -182,10 +182,31 @@ class FakeMachine::State {
     const MutexLock lock(mutex_);
     if (!entry.record.alive) return absl::UnavailableError("the VM has ended");
     if (!directory.directory.valid()) return absl::InvalidArgumentError("a share needs a directory");
-    entry.record.shares.try_emplace(
-        directory.tag,
-        FakeShare{.path = directory.path, .read_only = directory.read_only, .immediate = directory.immediate});
+    entry.record.shares.try_emplace(directory.tag, FakeShare{.path = directory.path,
+                                                             .read_only = directory.read_only,
+                                                             .immediate = directory.immediate,
+                                                             .alone = directory.alone});
     return absl::OkStatus();
+  }
+
+  Status Follow(FakeVmEntry& entry, const FollowedShare& share, std::vector<std::string>& gone) {
+    const MutexLock lock(mutex_);
+    if (!entry.record.alive) return absl::UnavailableError("the VM has ended");
+    const auto found = entry.record.shares.find(share.tag);
+    if (found == entry.record.shares.end()) return absl::NotFoundError("there is no such share");
+    ++found->second.followed;
+    gone = std::exchange(found->second.gone, {});
+    return absl::OkStatus();
+  }
+
+  void SetGone(const std::string& id, const std::string& tag, std::vector<std::string> gone) {
+    const MutexLock lock(mutex_);
+    for (const auto& entry : entries_) {
+      if (entry->record.id != id) continue;
+      if (const auto share = entry->record.shares.find(tag); share != entry->record.shares.end()) {
+        share->second.gone = gone;
+      }
+    }
   }
 
   Status EndShare(FakeVmEntry& entry, const std::string& tag) {
@@ -316,6 +337,11 @@ class FakeVm final : public Vm {
     return state_->Share(*entry_, directory);
   }
 
+  Status FollowMounts(const Context& context, const FollowedShare& share, std::vector<std::string>& gone) override {
+    HUSK_RETURN_IF_ERROR(state_->Check(context, FakeOperation::kFollowMounts));
+    return state_->Follow(*entry_, share, gone);
+  }
+
   Status DetachSharedDirectory(const Context& context, const std::string& tag) override {
     HUSK_RETURN_IF_ERROR(state_->Check(context, FakeOperation::kDetachShare));
     return state_->EndShare(*entry_, tag);
@@ -395,6 +421,10 @@ void FakeMachine::ReleaseStarts() {
 
 void FakeMachine::WaitForHeldStarts(int count) {
   state_->WaitForHeldStarts(count);
+}
+
+void FakeMachine::SetGone(const std::string& id, const std::string& tag, std::vector<std::string> gone) {
+  state_->SetGone(id, tag, std::move(gone));
 }
 
 bool FakeMachine::KillVm(const std::string& id, const std::string& reason) {

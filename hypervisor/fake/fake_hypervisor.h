@@ -18,6 +18,9 @@ struct FakeShare {
   std::string path;
   bool read_only = false;
   bool immediate = false;
+  bool alone = false;
+  int followed = 0;               // calls of FollowMounts
+  std::vector<std::string> gone;  // what the next of them tells
 };
 
 // What a test sees of a VM of the fake: the VmConfig it was started with, without descriptors, and what became of it.
@@ -53,6 +56,7 @@ enum class FakeOperation {
   kDetachDisk,
   kAttachShare,
   kDetachShare,
+  kFollowMounts,
   kPlugMemory,
   kSetVcpus,
   kInformation,
@@ -76,6 +80,9 @@ class FakeMachine {
   void ReleaseStarts();
   // Waits until this many calls of Start are held.
   void WaitForHeldStarts(int count);
+
+  // What the next FollowMounts of that share says to be gone. `id`: VmConfig::id.
+  void SetGone(const std::string& id, const std::string& tag, std::vector<std::string> gone);
 
   // The end of a VM that nobody asked for, like kill -9 of its QEMU. False if no such VM lives. `id`: VmConfig::id.
   bool KillVm(const std::string& id, const std::string& reason = "killed by signal 9");

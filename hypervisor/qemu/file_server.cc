@@ -114,8 +114,10 @@ StatusOr<FileServer> StartFileServer(const Context& context, IoThread& io_thread
   HUSK_ASSIGN_OR_RETURN(const UniqueFd log, CreateLog(directory.get(), kServerLog));
   HUSK_ASSIGN_OR_RETURN(auto sockets, MakeSockets(context, directory.get()));
 
-  launcher::Plan plan{
-      .new_network_namespace = true, .binds = options.runtime_files, .share_read_only = share.read_only};
+  launcher::Plan plan{.new_network_namespace = true,
+                      .binds = options.runtime_files,
+                      .share_read_only = share.read_only,
+                      .share_alone = share.alone};
   ChildDescriptors child;
   HUSK_ASSIGN_OR_RETURN(auto go, MakeGoSockets());
   plan.go = child.Add(go.theirs.get());
@@ -149,6 +151,14 @@ StatusOr<std::shared_ptr<VmProcess>> AdoptFileServer(IoThread& io_thread, int st
   HUSK_ASSIGN_OR_RETURN(UniqueFd pidfd, OpenProcess(identity));
   HUSK_ASSIGN_OR_RETURN(UniqueFd log, OpenLog(directory.get(), kServerLog));
   return VmProcess::Watch(io_thread, kProgram, identity.process, std::move(pidfd), std::move(log));
+}
+
+StatusOr<pid_t> ServingProcess(const ProcessIdentity& server) {
+  const auto worker = WorkerOf(server.pid);
+  if (!worker) return absl::UnavailableError("the file server is not ready, or has ended");
+  // The pid of a server that has ended may be another process's by now.
+  HUSK_RETURN_IF_ERROR(OpenProcess(server).status());
+  return worker->pid;
 }
 
 Status RemoveFileServer(const Context& context, int state_directory, const std::string& tag) {

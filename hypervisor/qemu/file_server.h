@@ -37,6 +37,8 @@ StatusOr<FileServer> StartFileServer(const Context& context, IoThread& io_thread
                                      const SharedDirectory& share, int state_directory);
 // One that an earlier process started. NOT_FOUND if it does not live.
 StatusOr<std::shared_ptr<VmProcess>> AdoptFileServer(IoThread& io_thread, int state_directory, const std::string& tag);
+// The process that serves, in namespaces of its own; its root is the directory once it has answered the guest.
+StatusOr<pid_t> ServingProcess(const ProcessIdentity& server);
 // Kills it if it lives, and removes its files. OK if there is none.
 Status RemoveFileServer(const Context& context, int state_directory, const std::string& tag);
 

@@ -108,6 +108,7 @@ TEST(LaunchPlanTest, AFileServerHasAShareAndNoUser) {
                             .new_network_namespace = true,
                             .share = 5,
                             .share_read_only = true,
+                            .share_alone = true,
                             .keep = {6},
                             .command = {"/virtiofsd"}};
   launcher::Plan parsed;
@@ -115,6 +116,7 @@ TEST(LaunchPlanTest, AFileServerHasAShareAndNoUser) {
   ASSERT_TRUE(launcher::ParsePlan(launcher::PlanArguments("launcher", plan), parsed, error)) << error;
   EXPECT_EQ(parsed.share, 5);
   EXPECT_TRUE(parsed.share_read_only);
+  EXPECT_TRUE(parsed.share_alone);
   EXPECT_EQ(parsed.user, 0U);
   for (const char* bad : {"--user=1", "--group=1", "--supplementary-group=1", "--share=2", "--share-read-only=no"}) {
     auto arguments = launcher::PlanArguments("launcher", plan);

@@ -42,6 +42,7 @@ class QemuVm final : public Vm {
   Status DetachDisk(const Context& context, std::uint32_t lun) override;
   [[nodiscard]] StatusOr<std::vector<std::uint32_t>> AttachedDisks(const Context& context) override;
   Status AttachSharedDirectory(const Context& context, const SharedDirectory& directory) override;
+  Status FollowMounts(const Context& context, const FollowedShare& share, std::vector<std::string>& gone) override;
   Status DetachSharedDirectory(const Context& context, const std::string& tag) override;
   [[nodiscard]] StatusOr<std::vector<std::string>> SharedDirectories(const Context& context) override;
   Status SetPluggedMemory(const Context& context, std::uint64_t bytes) override;

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/common/rollback.h"
 #include "hypervisor/qemu/command_line.h"
+#include "hypervisor/qemu/mounts_below.h"
 #include "hypervisor/qemu/qemu_vm.h"
 #include "hypervisor/qemu/share_operations.h"
 
@@ -76,6 +77,20 @@ Status QemuVm::AttachSharedDirectory(const Context& context, const SharedDirecto
   const MutexLock lock(mutex_);
   shares_[tag] = {.port = port, .server = std::move(server.process)};
   return absl::OkStatus();
+}
+
+Status QemuVm::FollowMounts(const Context& context, const FollowedShare& share, std::vector<std::string>& gone) {
+  Turn turn(*this);
+  HUSK_RETURN_IF_ERROR_DOING(turn.Take(context), absl::StrCat("follow the mounts below ", share.path));
+  std::shared_ptr<VmProcess> server;
+  {
+    const MutexLock lock(mutex_);
+    const auto found = shares_.find(share.tag);
+    if (found == shares_.end()) return absl::NotFoundError(absl::StrCat("there is no share ", share.tag));
+    server = found->second.server;
+  }
+  HUSK_ASSIGN_OR_RETURN(const pid_t serving, ServingProcess(server->identity()));
+  return FollowMountsInNamespace(serving, share, gone);
 }
 
 Status QemuVm::DetachSharedDirectory(const Context& context, const std::string& tag) {

@@ -22,8 +22,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
+#include "agent/common/mount_table.h"
 #include "agent/common/unique_fd.h"
-#include "sandbox/host/mount_table.h"
 #include "sandbox/host/pod_id.h"
 
 namespace husk::sandbox {

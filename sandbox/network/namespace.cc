@@ -16,8 +16,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "agent/common/mount_table.h"
 #include "agent/common/unique_fd.h"
-#include "sandbox/host/mount_table.h"
 #include "sandbox/host/pod_id.h"
 
 namespace husk::sandbox {

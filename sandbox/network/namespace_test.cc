@@ -11,7 +11,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "sandbox/host/mount_table.h"
+#include "agent/common/mount_table.h"
 #include "sandbox/network/link.h"
 
 namespace husk::sandbox {

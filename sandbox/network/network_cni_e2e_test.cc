@@ -26,8 +26,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "agent/common/mount_table.h"
 #include "agent/common/subprocess.h"
-#include "sandbox/host/mount_table.h"
 #include "sandbox/network/cni_network.h"
 #include "sandbox/network/namespace.h"
 

@@ -170,6 +170,7 @@ void Fields(Visit visit, T& value) {
   visit("image", value.image);
   visit("image_sub_path", value.image_sub_path);
   visit("of_device", value.of_device);
+  visit("follow_mounts", value.follow_mounts);
 }
 
 template <typename Visit, Holds<ContainerDevice> T>

@@ -151,6 +151,10 @@ class GatedVm final : public hypervisor::Vm {
   Status DetachSharedDirectory(const Context& context, const std::string& tag) override {
     return gate_.Call([&] { return inner_->DetachSharedDirectory(context, tag); });
   }
+  Status FollowMounts(const Context& context, const hypervisor::FollowedShare& share,
+                      std::vector<std::string>& gone) override {
+    return gate_.Call([&] { return inner_->FollowMounts(context, share, gone); });
+  }
   StatusOr<std::vector<std::string>> SharedDirectories(const Context& context) override {
     return inner_->SharedDirectories(context);
   }
@@ -217,6 +221,9 @@ class GatedAgentClient final : public agent::AgentClient {
   StatusOr<agent::v1::ReadVolumeResponse> ReadVolume(const Context& context,
                                                      const agent::v1::ReadVolumeRequest& request) override {
     return gate_.CallFor([&] { return inner_->ReadVolume(context, request); });
+  }
+  Status LookAgain(const Context& context, const agent::v1::LookAgainRequest& request) override {
+    return gate_.Call([&] { return inner_->LookAgain(context, request); });
   }
   Status RemoveVolume(const Context& context, const agent::v1::RemoveVolumeRequest& request) override {
     return gate_.Call([&] { return inner_->RemoveVolume(context, request); });

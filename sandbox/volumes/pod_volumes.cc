@@ -1,5 +1,6 @@
 #include "sandbox/volumes/pod_volumes.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
@@ -44,7 +45,8 @@ bool IsOfHost(const ContainerMount& mount) {
 }
 
 bool IsKept(const VolumeSource& source) {
-  return source.kind == VolumeKind::kFiles || (source.kind == VolumeKind::kFile && !source.copy_back);
+  return source.kind == VolumeKind::kFiles || source.follow_mounts ||
+         (source.kind == VolumeKind::kFile && !source.copy_back);
 }
 
 StatusOr<bool> IsLarge(const Context& context, const std::string& directory) {
@@ -73,7 +75,8 @@ PodVolumes::PodVolumes(std::string pod_id, std::string pod_uid, std::shared_ptr<
       client_(std::move(client)),
       shared_(std::move(shared)),
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      inotify_(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {}
+      inotify_(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)),
+      mounts_(open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC)) {}
 
 PodVolumes::~PodVolumes() {
   Stop();
@@ -236,7 +239,23 @@ Status PodVolumes::MakeShared(const Context& context, const VolumeSource& source
   return absl::OkStatus();
 }
 
+Status PodVolumes::Follow(const Context& context, Volume& volume) {
+  std::vector<std::string> gone;
+  Status result = shared_.Follow(context, volume.source, gone);
+  volume.gone.insert(volume.gone.end(), gone.begin(), gone.end());
+  if (volume.gone.empty()) return result;
+  // Until it looks there again the guest's kernel, and with it the host's file system, stays in use.
+  agent::v1::LookAgainRequest request;
+  request.set_volume_id(volume.source.id);
+  for (const std::string& path : volume.gone) request.add_paths(path);
+  const Status looked = client_->LookAgain(context, request);
+  if (looked.ok()) volume.gone.clear();
+  result.Update(looked);
+  return result;
+}
+
 Status PodVolumes::Copy(const Context& context, Volume& volume) {
+  if (volume.source.follow_mounts) return Follow(context, volume);
   if (*volume.kind == VolumeKind::kFile) return CopyFileNow(context, volume);
   if (*volume.kind != VolumeKind::kFiles) return absl::OkStatus();
   Status copied = CopyTreeNow(context, volume);
@@ -251,7 +270,7 @@ Status PodVolumes::CopyAgain(const Context& context, Volume& volume) {
   const MutexLock lock(volume.copying);
   HUSK_RETURN_IF_ERROR(Make(context, volume));
   // It is the host's own: the guest sees the change.
-  if (*volume.kind == VolumeKind::kShared) StopKeeping(volume);
+  if (*volume.kind == VolumeKind::kShared && !volume.source.follow_mounts) StopKeeping(volume);
   return Copy(context, volume);
 }
 
@@ -283,19 +302,27 @@ Status PodVolumes::CopyFileNow(const Context& context, Volume& volume) {
 // ---- keeping them ---------------------------------------------------------------------------------------------------
 
 void PodVolumes::Keep(const VolumePointer& volume) {
-  const std::string& id = volume->source.id;
   if (stop_.stop_requested()) return;
-  const std::uint32_t events = volume->source.kind == VolumeKind::kFile ? kFileEvents : kDirectoryEvents;
+  if (volume->source.follow_mounts) {
+    following_.insert(volume->source.id);
+  } else {
+    Watch(volume->source);
+  }
+  if (!thread_.joinable()) thread_ = std::thread([this] { Run(); });
+}
+
+void PodVolumes::Watch(const VolumeSource& source) {
+  const std::string& id = source.id;
+  const std::uint32_t events = source.kind == VolumeKind::kFile ? kFileEvents : kDirectoryEvents;
   const int watch =
-      inotify_.valid() ? inotify_add_watch(inotify_.get(), volume->source.path.c_str(), events | IN_MASK_ADD) : -1;
+      inotify_.valid() ? inotify_add_watch(inotify_.get(), source.path.c_str(), events | IN_MASK_ADD) : -1;
   if (watch >= 0) {
     watches_[watch] = id;
     unwatched_.erase(id);
   } else if (unwatched_.insert(id).second) {
-    spdlog::warn("pod={} {} cannot be watched ({}): looking every {} ms", pod_id_, volume->source.path,
+    spdlog::warn("pod={} {} cannot be watched ({}): looking every {} ms", pod_id_, source.path,
                  Words(ErrnoStatus(errno, "inotify")), kLook.count());
   }
-  if (!thread_.joinable()) thread_ = std::thread([this] { Run(); });
 }
 
 void PodVolumes::StopKeeping(const Volume& volume) {
@@ -339,11 +366,21 @@ void PodVolumes::Stop() {
 }
 
 bool PodVolumes::AwaitChanges(milliseconds longest) {
-  std::array<pollfd, 2> polled{pollfd{.fd = wake_.get(), .events = POLLIN, .revents = 0},
-                               pollfd{.fd = inotify_.get(), .events = POLLIN, .revents = 0}};
+  std::array<pollfd, 3> polled{pollfd{.fd = wake_.get(), .events = POLLIN, .revents = 0},
+                               pollfd{.fd = inotify_.get(), .events = POLLIN, .revents = 0},
+                               pollfd{.fd = mounts_.get(), .events = POLLPRI, .revents = 0}};
+  {
+    // Nobody else is woken by each pod that comes and goes.
+    const MutexLock lock(mutex_);
+    if (following_.empty()) polled[2].fd = -1;
+  }
   poll(polled.data(), polled.size(), static_cast<int>(longest.count()));
   std::uint64_t count = 0;
   [[maybe_unused]] const auto drained = read(wake_.get(), &count, sizeof count);
+  if (polled[2].revents != 0) {
+    const MutexLock lock(mutex_);
+    dirty_.insert(following_.begin(), following_.end());
+  }
   return !stop_.stop_requested();
 }
 
@@ -386,7 +423,7 @@ void PodVolumes::Run() {
     for (const VolumePointer& volume : TakeDirty()) {
       const Status copied = CopyAgain(context.WithTimeout(kCopyTimeout), *volume);
       if (copied.ok() || stop_.stop_requested()) continue;
-      spdlog::warn("pod={} copy {} to the guest: {}; trying again", pod_id_, volume->source.path, Words(copied));
+      spdlog::warn("pod={} bring {} to the guest: {}; trying again", pod_id_, volume->source.path, Words(copied));
       failed = true;
       const MutexLock lock(mutex_);
       dirty_.insert(volume->source.id);

@@ -25,7 +25,8 @@
 namespace husk::sandbox {
 
 // Makes volumes in the guest, and keeps copied ones like the host's files: a thread of its own, started with the first
-// of them, waits for changes (inotify; where that fails it looks every two seconds) and repeats a copy that failed.
+// of them, waits for changes (inotify; where that fails it looks every two seconds) and repeats a copy that failed. The
+// same thread follows what the host mounts below directories that want it.
 // Thread safe.
 class PodVolumes {
  public:
@@ -68,6 +69,8 @@ class PodVolumes {
     // What the guest has; nothing: not known.
     std::optional<HostTree> tree ABSL_GUARDED_BY(copying);
     std::optional<HostEntry> file ABSL_GUARDED_BY(copying);
+    // What was unmounted, and the guest does not know yet.
+    std::vector<std::string> gone ABSL_GUARDED_BY(copying);
   };
   using VolumePointer = std::shared_ptr<Volume>;
 
@@ -78,12 +81,15 @@ class PodVolumes {
   Status Make(const Context& context, Volume& volume) ABSL_EXCLUSIVE_LOCKS_REQUIRED(volume.copying);
   Status MakeInGuest(const Context& context, const VolumeSource& source);
   Status MakeShared(const Context& context, const VolumeSource& source);
+  // What the host has mounted below it, and unmounted.
+  Status Follow(const Context& context, Volume& volume) ABSL_EXCLUSIVE_LOCKS_REQUIRED(volume.copying);
   Status Copy(const Context& context, Volume& volume) ABSL_EXCLUSIVE_LOCKS_REQUIRED(volume.copying);
   // After a change on the host.
   Status CopyAgain(const Context& context, Volume& volume);
   Status CopyTreeNow(const Context& context, Volume& volume) ABSL_EXCLUSIVE_LOCKS_REQUIRED(volume.copying);
   Status CopyFileNow(const Context& context, Volume& volume) ABSL_EXCLUSIVE_LOCKS_REQUIRED(volume.copying);
 
+  void Watch(const VolumeSource& source) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Keep(const VolumePointer& volume) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void StopKeeping(const Volume& volume);
   void Wake();
@@ -100,11 +106,13 @@ class PodVolumes {
   std::stop_source stop_;
   const UniqueFd wake_;     // an eventfd
   const UniqueFd inotify_;  // invalid where the host gives none
+  const UniqueFd mounts_;   // the host's table of mounts, which says when it changes
 
   Mutex mutex_;
   std::map<std::string, VolumePointer> volumes_ ABSL_GUARDED_BY(mutex_);  // by id
   std::map<int, std::string> watches_ ABSL_GUARDED_BY(mutex_);            // inotify's number to the volume's id
-  std::set<std::string> unwatched_ ABSL_GUARDED_BY(mutex_);               // to be looked at from time to time
+  std::set<std::string> following_ ABSL_GUARDED_BY(mutex_);  // to be looked at when the host's mounts change
+  std::set<std::string> unwatched_ ABSL_GUARDED_BY(mutex_);  // to be looked at from time to time
   std::set<std::string> dirty_ ABSL_GUARDED_BY(mutex_);
   std::thread thread_ ABSL_GUARDED_BY(mutex_);
 };

@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include <filesystem>
@@ -73,6 +75,14 @@ class PodVolumesTest : public ::testing::Test {
     const auto prepared = volumes_->Prepare(context_, {mount});
     EXPECT_TRUE(prepared.ok()) << prepared.status();
     return prepared.ok() ? prepared->front().volume_id() : "";
+  }
+  bool AwaitFollowed(const std::string& id, int before) const {
+    const auto until = Context::Clock::now() + std::chrono::seconds(30);
+    while (Shares().at(id).followed <= before) {
+      if (Context::Clock::now() >= until) return false;
+      SleepFor(context_, std::chrono::milliseconds(5)).IgnoreError();
+    }
+    return true;
   }
   bool Becomes(const std::string& id, const FakeVolume& expected) {
     const auto until = Context::Clock::now() + std::chrono::seconds(30);
@@ -279,6 +289,44 @@ TEST_F(PodVolumesTest, WithoutAPortALargeVolumeIsCopied) {
   std::ofstream(other.host_path + "/large") << large;
   machine_.FailNext(hypervisor::FakeOperation::kAttachShare, absl::InternalError("broken"));
   EXPECT_EQ(volumes_->Prepare(context_, {other}).status().code(), absl::StatusCode::kInternal);
+}
+
+TEST_F(PodVolumesTest, MountsOfTheHostAreFollowed) {
+  ASSERT_EQ(unshare(CLONE_NEWNS), 0);
+  ASSERT_EQ(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
+  volumes_.reset();
+  Start();
+  const std::string data = directory_ + "/data";
+  std::filesystem::create_directories(data + "/sub");
+  const ContainerMount following{.container_path = "/data", .host_path = data, .follow_mounts = true};
+  const std::string id = Prepare(following);
+  EXPECT_NE(Prepare({.container_path = "/data", .host_path = data}), id) << "that one has nothing of it";
+  ASSERT_EQ(Shares().size(), 2U);
+  EXPECT_TRUE(Shares().at(id).alone);
+  EXPECT_TRUE(Shares().at(id).immediate);
+  EXPECT_GE(Shares().at(id).followed, 1) << "what is mounted already is there before the container";
+  EXPECT_EQ(guest().call_count("LookAgain"), 0);
+  for (const bool again : {false, true}) {
+    if (again) {
+      // The next process goes on.
+      volumes_.reset();
+      Start();
+      const int before = Shares().at(id).followed;
+      volumes_->Adopt({following});
+      ASSERT_TRUE(AwaitFollowed(id, before));
+    }
+    int before = Shares().at(id).followed;
+    ASSERT_EQ(mount("test", (data + "/sub").c_str(), "tmpfs", 0, nullptr), 0);
+    ASSERT_TRUE(AwaitFollowed(id, before));
+    // The guest is told what is gone, until it has heard it.
+    const int looked = guest().call_count("LookAgain");
+    machine_.SetGone("pod", id, {"sub"});
+    guest().FailNext("LookAgain", absl::UnavailableError("not now"));
+    before = Shares().at(id).followed;
+    ASSERT_EQ(umount2((data + "/sub").c_str(), 0), 0);
+    ASSERT_TRUE(AwaitFollowed(id, before));
+    EXPECT_TRUE(guest().WaitForCalls("LookAgain", looked + 2));
+  }
 }
 
 TEST_F(PodVolumesTest, ErrorsNameTheMount) {

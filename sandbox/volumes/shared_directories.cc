@@ -19,6 +19,7 @@ StatusOr<bool> SharedDirectories::Share(const Context& context, const VolumeSour
       .directory = UniqueFd(open(source.path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)),
       .path = source.path,
       .read_only = source.read_only,
+      .alone = source.follow_mounts,
       .immediate = source.immediate,
   };
   if (!share.directory.valid()) return ErrnoStatus(errno, absl::StrCat("open ", source.path));
@@ -30,6 +31,11 @@ StatusOr<bool> SharedDirectories::Share(const Context& context, const VolumeSour
 StatusOr<bool> SharedDirectories::Has(const Context& context, const std::string& id) const {
   HUSK_ASSIGN_OR_RETURN(const auto present, vm_->SharedDirectories(context));
   return std::find(present.begin(), present.end(), id) != present.end();
+}
+
+Status SharedDirectories::Follow(const Context& context, const VolumeSource& source,
+                                 std::vector<std::string>& gone) const {
+  return vm_->FollowMounts(context, {.tag = source.id, .path = source.path, .read_only = source.read_only}, gone);
 }
 
 Status SharedDirectories::End(const Context& context, const std::string& id) const {

@@ -27,6 +27,8 @@ class SharedDirectories {
   StatusOr<bool> Share(const Context& context, const VolumeSource& source) const;
   // Whether the VM has it.
   StatusOr<bool> Has(const Context& context, const std::string& id) const;
+  // Of a source that follows the host's mounts, as Vm::FollowMounts says it.
+  Status Follow(const Context& context, const VolumeSource& source, std::vector<std::string>& gone) const;
   // OK if there is none, or no VM any more.
   Status End(const Context& context, const std::string& id) const;
 

@@ -16,8 +16,8 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "agent/common/mount_table.h"
 #include "agent/common/printable.h"
-#include "sandbox/host/mount_table.h"
 
 namespace husk::sandbox {
 namespace {
@@ -129,6 +129,20 @@ Status FillHugePages(const struct statfs& file_system, VolumeSource& source) {
   return absl::OkStatus();
 }
 
+// See docs/adr/0121-mounts-of-the-host-come-later.md.
+Status FillFollowing(VolumeSource& source) {
+  if (source.kind != VolumeKind::kShared) {
+    return Unsupported(source.path,
+                       absl::StrCat("propagation HOST_TO_CONTAINER: what the host mounts later comes only into a "
+                                    "directory that the VM shares with the host, and this ",
+                                    source.kind == VolumeKind::kEmptyDirectory ? "is the pod's own" : "is copied"));
+  }
+  source.follow_mounts = true;
+  // The guest shall hold nothing that the host wants to unmount.
+  source.immediate = true;
+  return absl::OkStatus();
+}
+
 Status Fill(VolumeSource& source) {
   struct stat info{};
   struct statfs file_system{};
@@ -137,7 +151,8 @@ Status Fill(VolumeSource& source) {
   }
   if (file_system.f_type == HUGETLBFS_MAGIC) HUSK_RETURN_IF_ERROR(FillHugePages(file_system, source));
   // No path has two slashes.
-  source.id = IdOf(source.read_only ? absl::StrCat(source.path, "//read-only") : source.path);
+  source.id =
+      IdOf(absl::StrCat(source.path, source.read_only ? "//read-only" : "", source.follow_mounts ? "//follow" : ""));
   source.mode = info.st_mode & 07777U;
   source.uid = info.st_uid;
   source.gid = info.st_gid;
@@ -219,6 +234,7 @@ StatusOr<VolumeSource> FindVolumeSource(const ContainerMount& mount, const std::
     source = Unsupported(path, "is neither a file nor a directory: other devices, sockets and FIFOs cannot be mounted");
   }
   HUSK_RETURN_IF_ERROR(source.status());
+  if (mount.follow_mounts) HUSK_RETURN_IF_ERROR(FillFollowing(*source));
   HUSK_RETURN_IF_ERROR(Fill(*source));
   return source;
 }

@@ -18,13 +18,15 @@ enum class VolumeKind {
 };
 
 struct VolumeSource {
-  std::string id;  // of the volume in the guest; follows from the path and, of a shared directory, from read_only
+  // Of the volume in the guest; follows from the path and, of a shared directory, from read_only and follow_mounts.
+  std::string id;
   VolumeKind kind = VolumeKind::kFile;
   std::string path;        // on the host, of the whole volume
   std::string sub_path;    // the part of an empty directory that is mounted; empty: all of it
   bool read_only = false;  // of a shared directory: the guest can never write to it
   bool immediate = false;  // of a shared directory: changes of the host show at once, for the price of slower look-ups
-  bool in_memory = false;  // as on the host
+  bool follow_mounts = false;         // of a shared directory: what the host mounts below it later is there too
+  bool in_memory = false;             // as on the host
   std::uint64_t page_size_bytes = 0;  // of an empty directory of huge pages; 0: it is none
   bool copy_back = false;             // what a container leaves in the file belongs to the host when it exits
   std::uint32_t mode = 0;             // permission bits

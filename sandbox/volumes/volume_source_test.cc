@@ -126,6 +126,24 @@ TEST_F(VolumeSourceTest, FindsMemoryAndSubPathsByTheirMounts) {
   EXPECT_EQ(umount2(memory.c_str(), 0), 0);
 }
 
+TEST_F(VolumeSourceTest, OnlySharedDirectoriesFollowTheHostsMounts) {
+  const auto find = [&](const std::string& path) {
+    return FindVolumeSource({.container_path = "/c", .host_path = path, .follow_mounts = true}, kUid);
+  };
+  std::filesystem::create_directories(directory_ + "/other");
+  const auto shared = find(directory_ + "/other");
+  ASSERT_TRUE(shared.ok()) << shared.status();
+  EXPECT_TRUE(shared->follow_mounts);
+  EXPECT_TRUE(shared->immediate);
+  EXPECT_NE(shared->id, Find(directory_ + "/other")->id);
+  for (const std::string& path : {Directory("volumes/kubernetes.io~empty-dir/e"),
+                                  Directory("volumes/kubernetes.io~configmap/c"), File("containers/main/1")}) {
+    const Status refused = find(path).status();
+    EXPECT_TRUE(absl::IsUnimplemented(refused)) << refused;
+    EXPECT_THAT(std::string(refused.message()), HasSubstr(path + ": propagation HOST_TO_CONTAINER"));
+  }
+}
+
 TEST_F(VolumeSourceTest, AnEmptyDirectoryOfHugePagesIsMadeOfTheGuests) {
   ASSERT_EQ(unshare(CLONE_NEWNS), 0);
   ASSERT_EQ(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);

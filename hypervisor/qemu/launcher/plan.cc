@@ -53,6 +53,7 @@ bool ParseOption(std::string_view name, std::string_view value, Plan& plan) {
   if (name == "--bind") return AppendBind(value, plan.binds);
   if (name == "--share") return ParseDescriptor(value, plan.share);
   if (name == "--share-read-only" && value == "yes") return plan.share_read_only = true;
+  if (name == "--share-alone" && value == "yes") return plan.share_alone = true;
   if (name == "--keep") return AppendDescriptor(value, plan.keep);
   return false;
 }
@@ -67,6 +68,7 @@ const char* WhatIsMissing(const Plan& plan) {
   if (plan.new_network_namespace == (plan.network_namespace >= 0)) return "one --network-namespace";
   if (plan.share >= 0 && !IsUnset(plan)) return "a --share without users and groups";
   if (plan.share < 0 && plan.share_read_only) return "a --share to be read-only";
+  if (plan.share < 0 && plan.share_alone) return "a --share to be alone";
   const bool is_qemu = plan.share < 0;
   if (is_qemu && (plan.user == 0 || plan.user == static_cast<uid_t>(-1))) return "a --user that is not root";
   if (is_qemu && (plan.group == 0 || plan.group == static_cast<gid_t>(-1))) return "a --group that is not root's";
@@ -110,6 +112,7 @@ std::vector<std::string> PlanArguments(const std::string& launcher_binary, const
     add("--group", std::to_string(plan.group));
   }
   if (plan.share_read_only) add("--share-read-only", "yes");
+  if (plan.share_alone) add("--share-alone", "yes");
   for (const int descriptor : plan.cgroup_procs) add("--cgroup-procs", std::to_string(descriptor));
   for (const gid_t group : plan.supplementary_groups) add("--supplementary-group", std::to_string(group));
   for (const Bind& bind : plan.binds) add("--bind", bind.target + ":" + bind.source);

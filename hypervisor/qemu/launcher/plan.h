@@ -33,7 +33,8 @@ struct Plan {
   std::vector<Bind> binds;
   int share = -1;  // the directory that a file server serves, which sees it at kSharedRoot; -1: the program is QEMU
   bool share_read_only = false;
-  std::vector<int> keep;  // the program's own
+  bool share_alone = false;  // without what is mounted below it
+  std::vector<int> keep;     // the program's own
   std::vector<std::string> command;
 };
 

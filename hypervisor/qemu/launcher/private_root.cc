@@ -89,12 +89,13 @@ void Attach(int mount, const Bind& bind) {
 
 int CloneShare(const Plan& plan) {
   if (plan.share < 0) return -1;
-  const int mount = open_tree(plan.share, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+  const unsigned int below = plan.share_alone ? 0 : AT_RECURSIVE;
+  const int mount = open_tree(plan.share, "", AT_EMPTY_PATH | below | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
   if (mount < 0) Fail("clone the mount of the shared directory", errno);
   mount_attr change{};
   change.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
   if (plan.share_read_only) change.attr_set |= MOUNT_ATTR_RDONLY;
-  // What is mounted on the host later stays there: it could not be unmounted while a guest knows of it.
+  // The host could not unmount what is mounted later and comes here by itself, while a guest knows of it.
   change.propagation = MS_PRIVATE;
   if (mount_setattr(mount, "", AT_EMPTY_PATH | AT_RECURSIVE, &change, sizeof change) != 0) {
     Fail("set the attributes of the shared directory's mounts", errno);

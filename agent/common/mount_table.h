@@ -1,15 +1,17 @@
 // The kernel's table of mounts (proc_pid_mountinfo(5)).
-#ifndef HUSK_SANDBOX_HOST_MOUNT_TABLE_H_
-#define HUSK_SANDBOX_HOST_MOUNT_TABLE_H_
+#ifndef HUSK_AGENT_COMMON_MOUNT_TABLE_H_
+#define HUSK_AGENT_COMMON_MOUNT_TABLE_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "agent/common/status.h"
 
-namespace husk::sandbox {
+namespace husk {
 
 struct Mount {
+  std::uint64_t id = 0;     // statx's mount id, while it is mounted
   std::string device;       // "major:minor" of the file system
   std::string root;         // the part of the file system that is mounted
   std::string mount_point;  // unescaped
@@ -24,6 +26,6 @@ StatusOr<std::vector<Mount>> ReadMountTable(const std::string& path = "/proc/sel
 // The mount that `directory` (absolute, without symlinks) lies on; nullptr if the table has none for it.
 const Mount* FindMount(const std::vector<Mount>& mounts, const std::string& directory);
 
-}  // namespace husk::sandbox
+}  // namespace husk
 
-#endif  // HUSK_SANDBOX_HOST_MOUNT_TABLE_H_
+#endif  // HUSK_AGENT_COMMON_MOUNT_TABLE_H_

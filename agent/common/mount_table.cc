@@ -1,15 +1,16 @@
-#include "sandbox/host/mount_table.h"
+#include "agent/common/mount_table.h"
 
 #include <algorithm>
 #include <cerrno>
 #include <fstream>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 
-namespace husk::sandbox {
+namespace husk {
 namespace {
 
 bool IsOctal(absl::string_view digits) {
@@ -43,6 +44,7 @@ StatusOr<std::vector<Mount>> ReadMountTable(const std::string& path) {
     const auto dash = std::find(fields.begin() + std::min<std::ptrdiff_t>(6, std::ssize(fields)), fields.end(), "-");
     if (fields.end() - dash < 4) continue;
     Mount mount;
+    if (!absl::SimpleAtoi(fields[0], &mount.id)) continue;
     mount.device = std::string(fields[2]);
     mount.root = Unescape(fields[3]);
     mount.mount_point = Unescape(fields[4]);
@@ -65,4 +67,4 @@ const Mount* FindMount(const std::vector<Mount>& mounts, const std::string& dire
   return best;
 }
 
-}  // namespace husk::sandbox
+}  // namespace husk
