@@ -246,7 +246,6 @@ class Daemon {
     const MetricSources sources{.lanes = lanes_.get(), .runtime = runtime_.get(), .events = &events_};
     HUSK_ASSIGN_OR_RETURN(metrics_server_, MetricsServer::Start({.address = config_.metrics_address},
                                                                 [this, sources] { return metrics_.Text(sources); }));
-    spdlog::info("metrics address={}", metrics_server_->address());
     return absl::OkStatus();
   }
 

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "agent/common/mutex.h"
 #include "cri/config/network_address.h"
 
 namespace husk::cri {
@@ -30,6 +31,7 @@ using asio::ip::tcp;
 constexpr std::uint32_t kLargestRequest = 8192;
 constexpr char kTextFormat[] = "text/plain; version=0.0.4; charset=utf-8";
 constexpr auto kAcceptPause = std::chrono::milliseconds(500);
+constexpr auto kLongestRetry = std::chrono::seconds(30);
 
 using Response = http::response<http::string_body>;
 
@@ -131,7 +133,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 class BeastServer final : public MetricsServer {
  public:
   BeastServer(MetricsServerOptions options, std::function<std::string()> text)
-      : options_(std::move(options)), text_(std::move(text)) {}
+      : options_(std::move(options)), text_(std::move(text)), retry_(options_.first_retry) {}
 
   ~BeastServer() override {
     asio::post(io_, [this] { io_.stop(); });
@@ -139,20 +141,16 @@ class BeastServer final : public MetricsServer {
     connections_.clear();
   }
 
-  Status Listen() {
+  Status Start() {
     const auto parsed = ParseNetworkAddress(options_.address);
-    if (!parsed.ok()) return absl::InvalidArgumentError(absl::StrCat("metrics.address: ", parsed.status().message()));
     beast::error_code error;
-    const tcp::endpoint endpoint(asio::ip::make_address(parsed->host, error), parsed->port);
-    if (!error) acceptor_.open(endpoint.protocol(), error);
-    if (!error) acceptor_.set_option(asio::socket_base::reuse_address(true), error);
-    if (!error) acceptor_.bind(endpoint, error);
-    if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
-    if (error) {
-      return absl::UnavailableError(
-          absl::StrCat("metrics.address: cannot listen on ", options_.address, ": ", error.message()));
+    if (parsed.ok()) endpoint_ = tcp::endpoint(asio::ip::make_address(parsed->host, error), parsed->port);
+    if (!parsed.ok() || error) {
+      const std::string why(parsed.ok() ? error.message() : std::string(parsed.status().message()));
+      return absl::InvalidArgumentError(absl::StrCat("metrics.address: ", why));
     }
-    Accept();
+    // Here, so that it listens when this returns, if it can.
+    Listen();
     // The process's signals are for its main thread.
     sigset_t all;
     sigset_t before;
@@ -165,14 +163,43 @@ class BeastServer final : public MetricsServer {
   }
 
   [[nodiscard]] std::string address() const override {
-    beast::error_code ignored;
-    const tcp::endpoint endpoint = acceptor_.local_endpoint(ignored);
-    const std::string host = endpoint.address().to_string();
-    return endpoint.address().is_v6() ? absl::StrCat("[", host, "]:", endpoint.port())
-                                      : absl::StrCat(host, ":", endpoint.port());
+    const MutexLock lock(mutex_);
+    return address_;
   }
 
  private:
+  void Listen() {
+    beast::error_code error;
+    acceptor_.open(endpoint_.protocol(), error);
+    if (!error) acceptor_.set_option(asio::socket_base::reuse_address(true), error);
+    if (!error) acceptor_.bind(endpoint_, error);
+    if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
+    if (error) return ListenLater(error);
+    const tcp::endpoint endpoint = acceptor_.local_endpoint(error);
+    const std::string host = endpoint.address().to_string();
+    const std::string address = endpoint.address().is_v6() ? absl::StrCat("[", host, "]:", endpoint.port())
+                                                           : absl::StrCat(host, ":", endpoint.port());
+    {
+      const MutexLock lock(mutex_);
+      address_ = address;
+    }
+    spdlog::info("metrics address={}", address);
+    Accept();
+  }
+
+  // Pods do not depend on somebody's figures.
+  void ListenLater(const beast::error_code& why) {
+    beast::error_code ignored;
+    acceptor_.close(ignored);
+    spdlog::warn("metrics.address: cannot listen on {}: {}; trying again in {} ms", options_.address, why.message(),
+                 retry_.count());
+    pause_.expires_after(retry_);
+    retry_ = std::min<std::chrono::milliseconds>(2 * retry_, kLongestRetry);
+    pause_.async_wait([this](const beast::error_code& error) {
+      if (!error) Listen();
+    });
+  }
+
   void Accept() {
     acceptor_.async_accept([this](const beast::error_code& error, tcp::socket socket) {
       if (error) return AcceptLater(error);
@@ -207,10 +234,15 @@ class BeastServer final : public MetricsServer {
 
   const MetricsServerOptions options_;
   const std::function<std::string()> text_;
+  mutable Mutex mutex_;
+  std::string address_ ABSL_GUARDED_BY(mutex_);
+  // What follows is of the server's thread alone, once that runs.
+  std::chrono::milliseconds retry_;
+  tcp::endpoint endpoint_;
   asio::io_context io_{1};
   tcp::acceptor acceptor_{io_};
   asio::steady_timer pause_{io_};
-  std::list<std::shared_ptr<Connection>> connections_;  // oldest first; of the server's thread alone
+  std::list<std::shared_ptr<Connection>> connections_;  // oldest first
   std::thread thread_;
 };
 
@@ -219,7 +251,7 @@ class BeastServer final : public MetricsServer {
 StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const MetricsServerOptions& options,
                                                               std::function<std::string()> text) {
   auto server = std::make_unique<BeastServer>(options, std::move(text));
-  HUSK_RETURN_IF_ERROR(server->Listen());
+  HUSK_RETURN_IF_ERROR(server->Start());
   return server;
 }
 

@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -145,10 +147,33 @@ TEST_F(MetricsServerTest, SaysWhatIsWrongWithAnAddress) {
     EXPECT_EQ(server.status().code(), absl::StatusCode::kInvalidArgument) << address;
     EXPECT_THAT(std::string(server.status().message()), StartsWith("metrics.address: expected")) << address;
   }
-  Start();
-  const auto taken = MetricsServer::Start({.address = server_->address()}, [] { return std::string(); });
-  EXPECT_EQ(taken.status().code(), absl::StatusCode::kUnavailable);
-  EXPECT_THAT(std::string(taken.status().message()), HasSubstr("metrics.address: cannot listen on 127.0.0.1:"));
+}
+
+TEST_F(MetricsServerTest, WaitsForAnAddressThatSomebodyElseHas) {
+  const UniqueFd other(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in any{};
+  any.sin_family = AF_INET;
+  any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof any;
+  auto* const address = reinterpret_cast<sockaddr*>(&any);
+  ASSERT_EQ(bind(other.get(), address, length), 0);
+  ASSERT_EQ(listen(other.get(), 1), 0);
+  ASSERT_EQ(getsockname(other.get(), address, &length), 0);
+  const std::string wanted = absl::StrCat("127.0.0.1:", ntohs(any.sin_port));
+  Start({.address = wanted, .first_retry = std::chrono::milliseconds(5)});
+  EXPECT_EQ(server_->address(), "");
+  shutdown(other.get(), SHUT_RDWR);  // it does not listen any more
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (server_->address().empty() && std::chrono::steady_clock::now() < until) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  ASSERT_EQ(server_->address(), wanted);
+  EXPECT_THAT(Ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"), StartsWith("HTTP/1.1 200 OK\r\n"));
+  // One that never can ends all the same.
+  auto never = MetricsServer::Start({.address = wanted}, [] { return std::string(); });
+  ASSERT_TRUE(never.ok()) << never.status();
+  EXPECT_EQ((*never)->address(), "");
+  never->reset();
 }
 
 }  // namespace
