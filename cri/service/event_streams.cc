@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -52,6 +53,9 @@ class EventStreams::Stream final : public grpc::ServerWriteReactor<api::Containe
     if (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED) {
       spdlog::warn("method=GetContainerEvents: {}", status.error_message());
     }
+    // The same numbers in both.
+    owner_->observer_->OnCall("GetContainerEvents", static_cast<absl::StatusCode>(status.error_code()),
+                              std::chrono::steady_clock::now() - began_);
     subscription_ = nullptr;
     Finish(status);
   }
@@ -69,6 +73,7 @@ class EventStreams::Stream final : public grpc::ServerWriteReactor<api::Containe
   void OnDone() override { owner_->Remove(this); }
 
   EventStreams* const owner_;
+  const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
   Mutex mutex_;
   std::shared_ptr<sandbox::EventSubscription> subscription_ ABSL_GUARDED_BY(mutex_);
   api::ContainerEventResponse response_ ABSL_GUARDED_BY(mutex_);
@@ -76,7 +81,8 @@ class EventStreams::Stream final : public grpc::ServerWriteReactor<api::Containe
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-EventStreams::EventStreams(sandbox::EventHub* hub) : hub_(hub), dispatcher_([this] { Dispatch(); }) {}
+EventStreams::EventStreams(sandbox::EventHub* hub, CallObserver* observer)
+    : hub_(hub), observer_(observer), dispatcher_([this] { Dispatch(); }) {}
 
 EventStreams::~EventStreams() {
   {

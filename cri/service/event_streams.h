@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "agent/common/mutex.h"
+#include "cri/call_observer.h"
 #include "cri/proto/api.pb.h"
 #include "sandbox/event_hub.h"
 
@@ -24,8 +25,9 @@ inline constexpr std::size_t kMostEventStreams = 32;
 // subscription, which ends when it is full.
 class EventStreams {
  public:
-  // The hub must outlive it. Streams end with the hub, or with their clients; all must have ended before this goes.
-  explicit EventStreams(sandbox::EventHub* hub);
+  // The hub and the observer, which is told of each stream's end, must outlive it. Streams end with the hub, or with
+  // their clients; all must have ended before this goes.
+  EventStreams(sandbox::EventHub* hub, CallObserver* observer);
   EventStreams(const EventStreams&) = delete;
   EventStreams& operator=(const EventStreams&) = delete;
   ~EventStreams();
@@ -42,6 +44,7 @@ class EventStreams {
   void Remove(const Stream* stream);
 
   sandbox::EventHub* const hub_;
+  CallObserver* const observer_;
   Mutex mutex_;
   ConditionVariable changed_;
   std::vector<std::shared_ptr<Stream>> streams_ ABSL_GUARDED_BY(mutex_);

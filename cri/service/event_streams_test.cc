@@ -6,7 +6,9 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <string>
+#include <string_view>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -46,6 +48,25 @@ struct Listener {
   std::unique_ptr<grpc::ClientReader<api::ContainerEventResponse>> stream;
 };
 
+// Counts the streams that have ended, by code.
+class CountingObserver final : public CallObserver {
+ public:
+  void OnCall(std::string_view method, absl::StatusCode code, std::chrono::nanoseconds took) override {
+    EXPECT_EQ(method, "GetContainerEvents");
+    EXPECT_GE(took.count(), 0);
+    const MutexLock lock(mutex_);
+    ++counts_[code];
+  }
+  std::map<absl::StatusCode, std::size_t> counts() {
+    const MutexLock lock(mutex_);
+    return counts_;
+  }
+
+ private:
+  Mutex mutex_;
+  std::map<absl::StatusCode, std::size_t> counts_ ABSL_GUARDED_BY(mutex_);
+};
+
 class EventStreamsTest : public testing::Test {
  protected:
   EventStreamsTest() {
@@ -82,7 +103,8 @@ class EventStreamsTest : public testing::Test {
   FakeRuntime runtime_;
   FakeNetwork network_;
   FakeImages images_;
-  Lanes lanes_{Config().lanes};
+  CountingObserver observer_;
+  Lanes lanes_{Config().lanes, &observer_};
   Handlers handlers_{{.runtime = &runtime_,
                       .network = &network_,
                       .images = &images_,
@@ -162,6 +184,9 @@ TEST_F(EventStreamsTest, ACancelledOneIsFreed) {
   EXPECT_TRUE(accepted);
   while (hub_.Wanted() && std::chrono::steady_clock::now() < until) Publish(sandbox::EventType::kStarted, "c");
   EXPECT_FALSE(hub_.Wanted());
+  const auto counts = observer_.counts();
+  EXPECT_EQ(counts.at(absl::StatusCode::kCancelled), kMostEventStreams + 1);
+  EXPECT_GE(counts.at(absl::StatusCode::kResourceExhausted), 1U) << "those that were refused";
 }
 
 TEST_F(EventStreamsTest, ShutdownEndsThem) {
@@ -173,6 +198,7 @@ TEST_F(EventStreamsTest, ShutdownEndsThem) {
   stopper.join();
   EXPECT_EQ(status.error_code(), StatusCode::UNAVAILABLE);
   EXPECT_THAT(status.error_message(), HasSubstr("stopping"));
+  EXPECT_EQ(observer_.counts().at(absl::StatusCode::kUnavailable), 1U);
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ constexpr char kCheckpoint[] =
 class RuntimeService final : public api::RuntimeService::CallbackService {
  public:
   RuntimeService(Handlers* handlers, Lanes* lanes, sandbox::EventHub* events)
-      : handlers_(handlers), lanes_(lanes), event_streams_(events) {}
+      : handlers_(handlers), lanes_(lanes), event_streams_(events, &lanes->observer()) {}
 
   grpc::ServerUnaryReactor* Version(grpc::CallbackServerContext* context, const api::VersionRequest* request,
                                     api::VersionResponse* response) override {
