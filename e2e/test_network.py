@@ -562,4 +562,10 @@ def test_net_02_an_add_and_its_del_that_fail_are_undone_later(huskd, configure, 
     broken.unlink()
     huskd.restart()
     assert not huskd.pods(), "the next start pays"
+    # So does the huskd that owes it.
+    broken.touch()
+    run_refused(huskd, "again")
+    assert len(huskd.pods()) == 1
+    broken.unlink()
+    eventually(lambda: not huskd.pods(), "what is owed to be paid without being asked for", seconds=120)
     assert_nothing_left(huskd, configure, clean)

@@ -264,15 +264,6 @@ NetworkRequest OrphanRequest(const std::string& id) {
   return {.pod_id = id, .name = "", .kubernetes_namespace = "", .uid = ""};
 }
 
-Status RemoveOrphan(Environment& environment, const Context& context, const std::string& id) {
-  const Paths& paths = environment.paths;
-  HUSK_RETURN_IF_ERROR(environment.parts.hypervisor->Destroy(context, paths.vm_state(id)));
-  HUSK_RETURN_IF_ERROR(environment.parts.network->Detach(context, OrphanRequest(id)));
-  HUSK_RETURN_IF_ERROR(environment.parts.network->RemoveNamespace(context, id));
-  HUSK_RETURN_IF_ERROR(RemoveTree(paths.vm_state(id)));
-  return RemoveTree(paths.pod_root(id));
-}
-
 }  // namespace
 
 void RecoverPod(Environment& environment, const Context& context, Pod& pod, PodPhase phase,
@@ -304,7 +295,17 @@ void RecoverPod(Environment& environment, const Context& context, Pod& pod, PodP
   }
 }
 
-void RemoveOrphans(Environment& environment, const Context& context, const std::vector<PodRecord>& known) {
+Status RemoveOrphan(Environment& environment, const Context& context, const std::string& id) {
+  const Paths& paths = environment.paths;
+  HUSK_RETURN_IF_ERROR(environment.parts.hypervisor->Destroy(context, paths.vm_state(id)));
+  HUSK_RETURN_IF_ERROR(environment.parts.network->Detach(context, OrphanRequest(id)));
+  HUSK_RETURN_IF_ERROR(environment.parts.network->RemoveNamespace(context, id));
+  HUSK_RETURN_IF_ERROR(RemoveTree(paths.vm_state(id)));
+  return RemoveTree(paths.pod_root(id));
+}
+
+std::vector<std::string> RemoveOrphans(Environment& environment, const Context& context,
+                                       const std::vector<PodRecord>& known) {
   std::set<std::string> candidates;
   const auto collect = [&](const StatusOr<std::vector<std::string>>& names) {
     if (!names.ok()) spdlog::warn("look for orphans: {}", Words(names.status()));
@@ -314,12 +315,16 @@ void RemoveOrphans(Environment& environment, const Context& context, const std::
   collect(NamesIn(environment.paths.vm_states()));
   collect(NamesIn(environment.paths.pod_roots()));
   for (const PodRecord& pod : known) candidates.erase(pod.id);
+  std::vector<std::string> left;
   for (const std::string& id : candidates) {
     if (!CheckPodId(id).ok()) continue;  // nothing that Husk made
     const Status removed = RemoveOrphan(environment, context.WithTimeout(kOrphanTimeout), id);
     if (removed.ok()) spdlog::warn("pod={} was in no record: removed", id);
-    if (!removed.ok()) spdlog::error("pod={} is in no record, and cannot be removed: {}", id, Words(removed));
+    if (removed.ok()) continue;
+    spdlog::error("pod={} is in no record, and cannot be removed: {}", id, Words(removed));
+    left.push_back(id);
   }
+  return left;
 }
 
 StatusOr<std::string> ReadBootId() {

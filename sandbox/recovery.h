@@ -20,8 +20,11 @@ namespace husk::sandbox {
 void RecoverPod(Environment& environment, const Context& context, Pod& pod, PodPhase phase,
                 const std::string& guest_boot_id, std::vector<ContainerRecord> containers, bool same_boot);
 
-// Removes namespaces, VMs and directories whose pod no record names. What fails is logged and left for the next start.
-void RemoveOrphans(Environment& environment, const Context& context, const std::vector<PodRecord>& known);
+// Removes namespaces, VMs and directories whose pod no record names. Of what fails, which is logged, the pods' ids.
+std::vector<std::string> RemoveOrphans(Environment& environment, const Context& context,
+                                       const std::vector<PodRecord>& known);
+// One of them. Repeatable.
+Status RemoveOrphan(Environment& environment, const Context& context, const std::string& id);
 
 // Of the running kernel.
 StatusOr<std::string> ReadBootId();

@@ -29,6 +29,14 @@ bool HasLabels(const StringMap& labels, const StringMap& wanted) {
   });
 }
 
+// Of teardowns that are owed.
+std::string StopName(const Pod& pod) {
+  return absl::StrCat("stop pod ", pod.id());
+}
+std::string RemovalName(const Pod& pod) {
+  return absl::StrCat("remove pod ", pod.id());
+}
+
 }  // namespace
 
 RuntimeImpl::RuntimeImpl(Environment environment)
@@ -66,6 +74,7 @@ void RuntimeImpl::Detach() {
     // Operations that are cut short undo what they did, each step within its own time limit.
     while (calls_ > 0) calls_changed_.Wait(calls_mutex_);
   }
+  owed_.Stop();
   environment_.vm_ends->Close();
   if (vm_ends_thread_.joinable()) vm_ends_thread_.join();
   for (const auto& pod : AllPods()) pod->LetGo();
@@ -130,6 +139,28 @@ void RuntimeImpl::WatchVmEnds() {
   }
 }
 
+void RuntimeImpl::OweStop(const std::shared_ptr<Pod>& pod) {
+  owed_.Owe(StopName(*pod), [this, pod](const Context& context) -> Status {
+    HUSK_ASSIGN_OR_RETURN(const TurnLock::Turn turn, pod->turns().Take(context));
+    return pod->removed() ? absl::OkStatus() : StopPodVm(environment_, context, *pod);
+  });
+}
+
+void RuntimeImpl::OweRemoval(const std::shared_ptr<Pod>& pod) {
+  owed_.Owe(RemovalName(*pod), [this, pod](const Context& context) -> Status {
+    HUSK_ASSIGN_OR_RETURN(const TurnLock::Turn turn, pod->turns().Take(context));
+    if (pod->removed()) return absl::OkStatus();
+    Status removed = RemovePodTraces(environment_, context, *pod);
+    DropPodIfRemoved(*pod);
+    return removed;
+  });
+}
+
+void RuntimeImpl::TakeOver(const Pod& pod) {
+  owed_.Interrupt(StopName(pod));
+  owed_.Interrupt(RemovalName(pod));
+}
+
 // ---- pods -----------------------------------------------------------------------------------------------------------
 
 RuntimeImpl::PodKey RuntimeImpl::KeyOf(const PodConfig& config) {
@@ -191,6 +222,7 @@ StatusOr<std::string> RuntimeImpl::RunNewPod(const Context& context, const PodCo
   Status made = MakePod(environment_, context, *pod);
   DropPodIfRemoved(*pod);
   if (!made.ok()) {
+    if (!pod->removed()) OweRemoval(pod);
     spdlog::warn("pod={} {}/{}: {}", id, config.metadata.kubernetes_namespace, config.metadata.name, Words(made));
     return made;
   }
@@ -208,9 +240,12 @@ Status RuntimeImpl::StopPod(const Context& context, const std::string& id) {
   if (absl::IsNotFound(pod.status())) return absl::OkStatus();
   HUSK_RETURN_IF_ERROR(pod.status());
   (*pod)->RequestStop();
+  TakeOver(**pod);
   HUSK_ASSIGN_OR_RETURN(const TurnLock::Turn turn, (*pod)->turns().Take(call.context()));
   if ((*pod)->removed()) return absl::OkStatus();
-  return StopPodVm(environment_, call.context(), **pod);
+  Status stopped = StopPodVm(environment_, call.context(), **pod);
+  if (!stopped.ok()) OweStop(*pod);
+  return stopped;
 }
 
 Status RuntimeImpl::RemovePod(const Context& context, const std::string& id) {
@@ -220,10 +255,12 @@ Status RuntimeImpl::RemovePod(const Context& context, const std::string& id) {
   if (absl::IsNotFound(pod.status())) return absl::OkStatus();
   HUSK_RETURN_IF_ERROR(pod.status());
   (*pod)->RequestStop();
+  TakeOver(**pod);
   HUSK_ASSIGN_OR_RETURN(const TurnLock::Turn turn, (*pod)->turns().Take(call.context()));
   if ((*pod)->removed()) return absl::OkStatus();
   const Status removed = RemovePodTraces(environment_, call.context(), **pod);
   DropPodIfRemoved(**pod);
+  if (!removed.ok()) OweRemoval(*pod);
   return removed;
 }
 
@@ -464,7 +501,10 @@ Status RuntimeImpl::Recover(const Context& context) {
   RecoverAll(context, pods, std::move(containers), same_boot);
   environment_.parts.events->EndRecovery();
   HUSK_RETURN_IF_ERROR(environment_.store->SetBootId(boot_id));
-  RemoveOrphans(environment_, context, pods);
+  for (const std::string& id : RemoveOrphans(environment_, context, pods)) {
+    owed_.Owe(absl::StrCat("remove what is left of pod ", id),
+              [this, id](const Context& retried) { return RemoveOrphan(environment_, retried, id); });
+  }
   return context.Check();
 }
 
@@ -485,6 +525,8 @@ void RuntimeImpl::RecoverAll(const Context& context, const std::vector<PodRecord
       RecoverPod(environment_, context, **pod, record.phase, record.guest_boot_id,
                  std::move(by_pod.find(record.id)->second), same_boot);
       DropPodIfRemoved(**pod);
+      const bool to_be_removed = record.phase == PodPhase::kCreating || record.phase == PodPhase::kRemoving;
+      if (to_be_removed && !(*pod)->removed()) OweRemoval(*pod);
     }
   };
   std::vector<std::thread> threads;

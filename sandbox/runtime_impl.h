@@ -14,6 +14,7 @@
 
 #include "agent/common/mutex.h"
 #include "sandbox/environment.h"
+#include "sandbox/owed_teardowns.h"
 #include "sandbox/pod.h"
 #include "sandbox/runtime.h"
 
@@ -106,6 +107,11 @@ class RuntimeImpl final : public Runtime {
   void RecoverAll(const Context& context, const std::vector<PodRecord>& pods, std::vector<ContainerRecord> containers,
                   bool same_boot);
   void WatchVmEnds();
+  // A stop or removal that failed, or that nobody has asked for, is tried again until it succeeds.
+  void OweStop(const std::shared_ptr<Pod>& pod);
+  void OweRemoval(const std::shared_ptr<Pod>& pod);
+  // A caller does it now.
+  void TakeOver(const Pod& pod);
 
   Environment environment_;
 
@@ -122,7 +128,9 @@ class RuntimeImpl final : public Runtime {
   bool detached_ ABSL_GUARDED_BY(calls_mutex_) = false;
   std::stop_source detaching_;  // thread safe by itself
 
-  std::thread vm_ends_thread_;  // last: it uses the rest
+  // Last: they use the rest.
+  OwedTeardowns owed_;
+  std::thread vm_ends_thread_;
 };
 
 }  // namespace husk::sandbox
