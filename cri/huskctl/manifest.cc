@@ -8,8 +8,10 @@
 #include <map>
 #include <set>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "cri/huskctl/quantity.h"
 
 namespace husk::huskctl {
@@ -58,9 +60,21 @@ class Reader {
                   const std::function<void(std::int64_t)>& set) const;
   FieldReader Strings(const std::string& path, const std::function<void(const std::string&)>& add) const;
   FieldReader StringMap(const std::string& path, google::protobuf::Map<std::string, std::string>* out) const;
+  FieldReader Quantity(const std::string& path, StatusOr<std::int64_t> (*parse)(const std::string&),
+                       std::int64_t* out) const;
+  // An amount of pages of that size.
+  FieldReader HugePages(const std::string& path, const std::string& size, std::int64_t* out) const;
   static FieldReader Nothing() {
     return [](const YAML::Node&) { return absl::OkStatus(); };
   }
+
+  // What limits or requests say; 0: nothing.
+  struct Amounts {
+    std::int64_t milli_cpus = 0;
+    std::int64_t memory_bytes = 0;
+    std::map<std::string, std::int64_t> huge_pages;  // bytes, by the size of a page: "2Mi"
+  };
+  Status ReadAmounts(const YAML::Node& node, const std::string& path, Amounts* out);
 
   Status Metadata(const YAML::Node& node);
   Status Spec(const YAML::Node& node);
@@ -414,40 +428,66 @@ Status Reader::Port(const YAML::Node& node, const std::string& path) {
   return absl::OkStatus();
 }
 
-Status Reader::Resources(const YAML::Node& node, const std::string& path, api::LinuxContainerResources* out) {
-  std::int64_t cpu_request = 0;
-  std::int64_t cpu_limit = 0;
-  const auto amounts = [&](const std::string& section, std::int64_t* cpu,
-                           const std::function<void(std::int64_t)>& memory) {
-    const std::string full = absl::StrCat(path, ".", section);
-    return [this, full, cpu, memory](const YAML::Node& values) {
-      return Object(values, full,
-                    {{"cpu",
-                      [this, full, cpu](const YAML::Node& value) -> Status {
-                        const StatusOr<std::int64_t> milli = ParseMilli(value.IsScalar() ? value.Scalar() : "");
-                        if (!milli.ok()) return ErrorAt(value, absl::StrCat(full, ".cpu: ", milli.status().message()));
-                        *cpu = *milli;
-                        return absl::OkStatus();
-                      }},
-                     {"memory", [this, full, memory](const YAML::Node& value) -> Status {
-                        const StatusOr<std::int64_t> bytes = ParseUnits(value.IsScalar() ? value.Scalar() : "");
-                        if (!bytes.ok())
-                          return ErrorAt(value, absl::StrCat(full, ".memory: ", bytes.status().message()));
-                        memory(*bytes);
-                        return absl::OkStatus();
-                      }}});
-    };
+Reader::FieldReader Reader::Quantity(const std::string& path, StatusOr<std::int64_t> (*parse)(const std::string&),
+                                     std::int64_t* out) const {
+  return [this, path, parse, out](const YAML::Node& value) -> Status {
+    const StatusOr<std::int64_t> parsed = parse(value.IsScalar() ? value.Scalar() : "");
+    if (!parsed.ok()) return ErrorAt(value, absl::StrCat(path, ": ", parsed.status().message()));
+    *out = *parsed;
+    return absl::OkStatus();
   };
+}
+
+Reader::FieldReader Reader::HugePages(const std::string& path, const std::string& size, std::int64_t* out) const {
+  return [this, path, size, out](const YAML::Node& value) -> Status {
+    const StatusOr<std::int64_t> page = ParseUnits(size);
+    if (!page.ok() || *page <= 0) return ErrorAt(value, absl::StrCat(path, ": \"", size, "\" is no size of a page"));
+    HUSK_RETURN_IF_ERROR(Quantity(path, &ParseUnits, out)(value));
+    if (*out >= 0 && *out % *page == 0) return absl::OkStatus();
+    return ErrorAt(value, absl::StrCat(path, ": ", value.Scalar(), " is no number of pages of ", size));
+  };
+}
+
+Status Reader::ReadAmounts(const YAML::Node& node, const std::string& path, Amounts* out) {
+  constexpr absl::string_view kHugePages = "hugepages-";
+  Fields fields = {{"cpu", Quantity(path + ".cpu", &ParseMilli, &out->milli_cpus)},
+                   {"memory", Quantity(path + ".memory", &ParseUnits, &out->memory_bytes)}};
+  if (node.IsMap()) {
+    for (const auto& entry : node) {
+      const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "";
+      if (!absl::StartsWith(key, kHugePages)) continue;
+      const std::string size = key.substr(kHugePages.size());
+      fields[key] = HugePages(absl::StrCat(path, ".", key), size, &out->huge_pages[size]);
+    }
+  }
+  return Object(node, path, fields);
+}
+
+Status Reader::Resources(const YAML::Node& node, const std::string& path, api::LinuxContainerResources* out) {
+  Amounts limits;
+  Amounts requests;
   HUSK_RETURN_IF_ERROR(Object(
       node, path,
-      {{"limits", amounts("limits", &cpu_limit, [=](std::int64_t bytes) { out->set_memory_limit_in_bytes(bytes); })},
-       {"requests", amounts("requests", &cpu_request, [](std::int64_t) {})}}));
+      {{"limits", [&](const YAML::Node& values) { return ReadAmounts(values, path + ".limits", &limits); }},
+       {"requests", [&](const YAML::Node& values) { return ReadAmounts(values, path + ".requests", &requests); }}}));
+  if (limits.memory_bytes != 0) out->set_memory_limit_in_bytes(limits.memory_bytes);
   // As the kubelet: a request missing is the limit; 1024 shares a CPU, at least 2; at least a millisecond of quota.
-  if (cpu_request == 0) cpu_request = cpu_limit;
-  if (cpu_request != 0) out->set_cpu_shares(std::max<std::int64_t>(2, cpu_request * 1024 / 1000));
-  if (cpu_limit != 0) {
+  const std::int64_t request = requests.milli_cpus == 0 ? limits.milli_cpus : requests.milli_cpus;
+  if (request != 0) out->set_cpu_shares(std::max<std::int64_t>(2, request * 1024 / 1000));
+  if (limits.milli_cpus != 0) {
     out->set_cpu_period(kCpuPeriod);
-    out->set_cpu_quota(std::max<std::int64_t>(1000, cpu_limit * kCpuPeriod / 1000));
+    out->set_cpu_quota(std::max<std::int64_t>(1000, limits.milli_cpus * kCpuPeriod / 1000));
+  }
+  for (const auto& [size, bytes] : requests.huge_pages) {
+    const auto limit = limits.huge_pages.find(size);
+    if (limit != limits.huge_pages.end() && limit->second == bytes) continue;
+    return ErrorAt(node,
+                   absl::StrCat(path, ".requests.hugepages-", size, " must be the limit: huge pages are not shared"));
+  }
+  for (const auto& [size, bytes] : limits.huge_pages) {
+    api::HugepageLimit* const limit = out->add_hugepage_limits();
+    limit->set_page_size(size);
+    limit->set_limit(static_cast<std::uint64_t>(bytes));
   }
   return absl::OkStatus();
 }

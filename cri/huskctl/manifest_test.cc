@@ -121,6 +121,32 @@ TEST(Manifest, UnknownFieldsAreNamed) {
   EXPECT_THAT(manifest->warnings, ElementsAre("pod.yaml:5:3: spec.nodeName is unknown to huskctl and ignored"));
 }
 
+TEST(Manifest, HugePagesAreLimits) {
+  const auto parse = [](const std::string& resources) {
+    return Parse(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: [{name: b, image: c, resources: " +
+        resources + "}]\n");
+  };
+  const auto manifest = parse(
+      "{limits: {hugepages-2Mi: 64Mi, hugepages-1Gi: 2Gi, memory: 1Gi}, "
+      "requests: {hugepages-2Mi: 65536Ki}}");
+  ASSERT_TRUE(manifest.ok()) << manifest.status();
+  EXPECT_THAT(manifest->warnings, testing::IsEmpty());
+  const auto& limits = manifest->containers[0].config.linux().resources().hugepage_limits();
+  ASSERT_EQ(limits.size(), 2);
+  EXPECT_EQ(limits[0].page_size(), "1Gi");
+  EXPECT_EQ(limits[0].limit(), std::uint64_t{2} << 30);
+  EXPECT_EQ(limits[1].page_size(), "2Mi");
+  EXPECT_EQ(limits[1].limit(), std::uint64_t{64} << 20);
+  const auto refusal = [&](const std::string& resources) { return std::string(parse(resources).status().message()); };
+  EXPECT_THAT(refusal("{limits: {hugepages-2Mi: 3Mi}}"), HasSubstr("limits.hugepages-2Mi: 3Mi is no number of pages"));
+  EXPECT_THAT(refusal("{limits: {hugepages-big: 2Mi}}"), HasSubstr("\"big\" is no size of a page"));
+  EXPECT_THAT(refusal("{limits: {hugepages-2Mi: much}}"), HasSubstr("pod.yaml:5:"));
+  EXPECT_THAT(refusal("{requests: {hugepages-2Mi: 2Mi}}"), HasSubstr("requests.hugepages-2Mi must be the limit"));
+  EXPECT_THAT(refusal("{limits: {hugepages-2Mi: 4Mi}, requests: {hugepages-2Mi: 2Mi}}"),
+              HasSubstr("must be the limit"));
+}
+
 TEST(Manifest, APodWithoutLimitsEverywhereHasNone) {
   const StatusOr<Manifest> manifest = Parse(
       "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  hostNetwork: true\n  containers:\n"
