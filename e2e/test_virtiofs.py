@@ -258,6 +258,19 @@ def test_mounts_of_the_host_come_and_go(huskd, shared):
             shows(name, None)
             shows(name, None, "/readonly")
         assert shell("ls /followed") == (0, "first\nheld\nlater\n")
+
+        # A disk that is unmounted can be taken away: no part of the pod holds on to it.
+        image = shared.root / "image"
+        with open(image, "wb") as empty:
+            empty.truncate(16 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+        subprocess.run(["mount", "-o", "loop", image, followed / "first"], check=True)
+        (followed / "first" / "content").write_text("of a disk\n")
+        shows("first", "of a disk\n")
+        shows("first", "of a disk\n", "/readonly")
+        unmount("first")
+        eventually(lambda: not subprocess.run(["losetup", "-j", image], capture_output=True, check=True).stdout,
+                   "the disk to be free")
         container.pod.client.StopContainer(container_id=container.id, timeout=0)
         container.pod.client.RemoveContainer(container_id=container.id)
     finally:
