@@ -82,6 +82,8 @@ def test_a_pod_waits_for_space_and_goes_on(huskd, disk, image):
     huskd.start()
     assert pod.state() == "SANDBOX_READY"
     eventually(lambda: told(STILL) == 2, "the next huskd to say so")
+    # It serves already, though the guest cannot answer.
+    assert told("its guest has not answered yet") == 1
     assert told(ON) == 0
 
     disk.clear()

@@ -386,6 +386,17 @@ bool Pod::TakeStopSignal(const std::string& id) {
   return found != containers_.end() && !std::exchange(found->second.stop_signalled, true);
 }
 
+void Pod::SetAdopting(bool adopting) {
+  const MutexLock lock(mutex_);
+  adopting_ = adopting;
+  changed_.NotifyAll();
+}
+
+Status Pod::AwaitAdopted(const Context& context) {
+  return Annotate(WaitFor(context, mutex_, changed_, [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return !adopting_; }),
+                  "wait for the guest's first answer to this huskd");
+}
+
 Status Pod::WaitForExit(const Context& context, const std::string& id) {
   return WaitFor(context, mutex_, changed_, [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     const auto found = containers_.find(id);

@@ -82,6 +82,9 @@ class Pod {
   [[nodiscard]] bool stop_requested() const;
   // A failure of an interrupted operation in words that say why it was interrupted; other failures as they are.
   [[nodiscard]] Status Explain(const Status& status) const;
+  // While an adoption waits for the guest: what would talk to the guest, and takes no turn, waits for its end.
+  void SetAdopting(bool adopting);
+  Status AwaitAdopted(const Context& context);
   // FAILED_PRECONDITION unless the pod is READY and not being stopped.
   [[nodiscard]] Status CheckReady() const;
 
@@ -182,6 +185,7 @@ class Pod {
   LinuxResources resources_ ABSL_GUARDED_BY(mutex_);
   LinuxResources overhead_ ABSL_GUARDED_BY(mutex_);
   std::optional<std::string> ended_ ABSL_GUARDED_BY(mutex_);
+  bool adopting_ ABSL_GUARDED_BY(mutex_) = false;
   bool stop_requested_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   bool removed_ ABSL_GUARDED_BY(mutex_) = false;

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <fstream>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <utility>
@@ -20,11 +21,15 @@
 namespace husk::sandbox {
 namespace {
 
+// Nearly all have answered by then. Longer, and every pod whose guest stands still would hold up huskd's start.
+constexpr auto kPromptWait = std::chrono::seconds(2);
 // A guest that takes longer is slow, not dead: its VM lives. See docs/adr/0041-a-silent-guest-is-kept.md.
 constexpr auto kAgentWait = std::chrono::seconds(20);
 // For the ends that came while no huskd was there: their output has to be fetched first.
 constexpr auto kMissedExitWait = std::chrono::seconds(5);
 constexpr auto kOrphanTimeout = std::chrono::seconds(30);
+
+constexpr char kGuestRestarted[] = "its guest was restarted, its containers are gone";
 
 // By container id.
 using Processes = std::map<std::string, agent::v1::ProcessStatus>;
@@ -35,11 +40,13 @@ class Adoption {
   Adoption(Environment& environment, const Context& context, Pod& pod, std::vector<ContainerRecord> containers)
       : environment_(environment), context_(context), pod_(pod), containers_(std::move(containers)) {}
 
-  Status Run(const std::string& guest_boot_id) {
+  // True: the guest has not answered, and Late is to go on.
+  StatusOr<bool> Begin(const std::string& guest_boot_id) {
+    guest_boot_id_ = guest_boot_id;
     auto vm = environment_.parts.hypervisor->Recover(context_, environment_.paths.vm_state(pod_.id()));
     if (absl::IsNotFound(vm.status())) {
       KeepDead("its VM ended while no huskd was running");
-      return absl::OkStatus();
+      return false;
     }
     if (!vm.ok()) {
       // Not known to be gone, so not destroyed; a stop of the pod will.
@@ -47,28 +54,45 @@ class Adoption {
       return vm.status();
     }
     TakeVm(environment_, context_, pod_, *std::move(vm));
-    HUSK_ASSIGN_OR_RETURN(const bool same_guest, AskGuest(guest_boot_id));
-    if (!same_guest) {
-      HUSK_RETURN_IF_ERROR(environment_.parts.hypervisor->Destroy(context_, environment_.paths.vm_state(pod_.id())));
-      pod_.LetGo();
-      KeepDead("its guest was restarted, its containers are gone");
-      return absl::OkStatus();
+    const Guest guest = AskGuest(kPromptWait);
+    if (guest == Guest::kAnother) {
+      HUSK_RETURN_IF_ERROR(EndVm());
+      KeepDead(kGuestRestarted);
+      return false;
     }
     StartPodMonitor(environment_, pod_);
     for (const ContainerRecord& record : containers_) Adopt(record);
-    if (processes_) DetachUnusedDisks();
-    if (pages_left_) GiveBackPages();
+    GiveBack();
     HUSK_RETURN_IF_ERROR(pod_.SetReady());
     AwaitMissedExits();
-    spdlog::info("pod={} adopted", pod_.id());
-    return absl::OkStatus();
+    spdlog::info("pod={} adopted{}", pod_.id(), guest == Guest::kSilent ? "; its guest has not answered yet" : "");
+    return guest == Guest::kSilent;
+  }
+
+  // The pod is shown by now, its containers as their records have them.
+  void Late(const Context& context) {
+    context_ = context;
+    switch (AskGuest(kAgentWait)) {
+      case Guest::kSilent:
+        // The pod is being stopped, or huskd.
+        if (absl::IsCancelled(silence_)) return;
+        spdlog::error("pod={} its VM lives, but its agent does not answer: {}", pod_.id(), Words(silence_));
+        return;
+      case Guest::kAnother:
+        EndShown();
+        return;
+      case Guest::kSame:
+        for (const ContainerRecord& record : containers_) AdoptLate(record);
+        GiveBack();
+        spdlog::info("pod={} its guest has answered", pod_.id());
+    }
   }
 
   // Without a VM: what was made is EXITED, what was half made is gone.
   void KeepDead(const std::string& why) {
     std::set<std::string> ended;
     for (const ContainerRecord& record : containers_) {
-      if (record.phase == ContainerPhase::kCreating || record.phase == ContainerPhase::kRemoving) {
+      if (IsHalf(record)) {
         Forget(record);
         continue;
       }
@@ -87,32 +111,48 @@ class Adoption {
     return phase == ContainerPhase::kExited ? ContainerState::kExited : ContainerState::kCreated;
   }
 
-  // False: it is not the guest that the containers were started in. A guest that does not answer is taken for it.
-  StatusOr<bool> AskGuest(const std::string& guest_boot_id) {
-    const Context limited = pod_.Interruptible(context_.WithTimeout(kAgentWait));
+  enum class Guest {
+    kSame,     // that the containers were started in
+    kAnother,  // it was restarted
+    kSilent,   // within this time: taken for the same
+  };
+
+  Guest AskGuest(Context::Clock::duration patience) {
+    const Context limited = pod_.Interruptible(context_.WithTimeout(patience));
     const auto client = pod_.client();
+    if (client == nullptr) return Guest::kSilent;
     const auto hello = client->Hello(limited);
-    if (hello.ok() && hello->guest_boot_id() != guest_boot_id) return false;
-    Status answered = hello.status();
-    if (answered.ok()) {
-      auto list = client->ListProcesses(limited);
-      answered = list.status();
-      if (list.ok()) {
-        processes_.emplace();
-        for (auto& process : *list->mutable_processes()) {
-          if (process.exec_id().empty()) {
-            (*processes_)[process.container_id()] = process;
-          } else {
-            RemoveExec(limited, *client, process);
-          }
-        }
+    if (hello.ok() && hello->guest_boot_id() != guest_boot_id_) return Guest::kAnother;
+    silence_ = hello.status();
+    if (!silence_.ok()) return Guest::kSilent;
+    auto list = client->ListProcesses(limited);
+    silence_ = list.status();
+    if (!silence_.ok()) return Guest::kSilent;
+    processes_.emplace();
+    for (auto& process : *list->mutable_processes()) {
+      if (process.exec_id().empty()) {
+        (*processes_)[process.container_id()] = process;
+      } else {
+        RemoveExec(limited, *client, process);
       }
     }
-    if (answered.ok()) CloseForwardings(limited, *client);
-    if (!answered.ok()) {
-      spdlog::error("pod={} its VM lives, but its agent does not answer: {}", pod_.id(), Words(answered));
+    CloseForwardings(limited, *client);
+    return Guest::kSame;
+  }
+
+  void EndShown() {
+    // Before the end of the VM is seen by others, who know no reason.
+    for (const ContainerStatus& status : pod_.MarkEnded(kGuestRestarted, 255, "Unknown")) {
+      Report(environment_.store->SetContainerExited(status), status.id);
     }
-    return true;
+    const Status ended = EndVm();
+    if (!ended.ok()) spdlog::error("pod={} end its VM, whose guest was restarted: {}", pod_.id(), Words(ended));
+  }
+
+  Status EndVm() {
+    HUSK_RETURN_IF_ERROR(environment_.parts.hypervisor->Destroy(context_, environment_.paths.vm_state(pod_.id())));
+    pod_.LetGo();
+    return absl::OkStatus();
   }
 
   // Who ran a command was a client of the last huskd, and is gone with it.
@@ -132,14 +172,7 @@ class Adoption {
 
   void Adopt(const ContainerRecord& record) {
     const std::string& id = record.status.id;
-    if (record.phase == ContainerPhase::kCreating || record.phase == ContainerPhase::kRemoving) {
-      // Without an answer it stays in the guest and in the store, for the next start or the pod's removal.
-      if (processes_ && RemoveFromGuest(id)) {
-        Forget(record);
-        pages_left_ = pages_left_ || HasHugePages(record.status.config.resources);
-      }
-      return;
-    }
+    if (IsHalf(record)) return RemoveHalf(record);
     if (record.phase == ContainerPhase::kExited) {
       AddContainer(record, ContainerState::kExited, nullptr);
       return;
@@ -163,12 +196,38 @@ class Adoption {
                  guest_pid);
     pod_.volumes()->Adopt(record.status.config.mounts);
     if (!started) return;
-    if (!shown_running) {
-      const std::int64_t started_at = NowNanoseconds();
-      Report(environment_.store->SetContainerStarted(id, started_at), id);
-      pod_.SetRunning(id, started_at, guest_pid);
-    }
+    if (!shown_running) ShowStarted(id, guest_pid);
     pod_.Watch(id);
+  }
+
+  // What only the guest could tell of one that is shown already.
+  void AdoptLate(const ContainerRecord& record) {
+    if (IsHalf(record)) return RemoveHalf(record);
+    const std::string& id = record.status.id;
+    if (record.phase == ContainerPhase::kExited || record.phase == ContainerPhase::kStarted) return;
+    const auto process = processes_->find(id);
+    const bool known = process != processes_->end();
+    if (known && process->second.state() == agent::v1::CREATED) return;
+    ShowStarted(id, known ? process->second.pid() : 0);
+    pod_.Watch(id);
+  }
+
+  // Started without a record.
+  void ShowStarted(const std::string& id, std::uint32_t guest_pid) {
+    const std::int64_t started_at = NowNanoseconds();
+    Report(environment_.store->SetContainerStarted(id, started_at), id);
+    pod_.SetRunning(id, started_at, guest_pid);
+  }
+
+  static bool IsHalf(const ContainerRecord& record) {
+    return record.phase == ContainerPhase::kCreating || record.phase == ContainerPhase::kRemoving;
+  }
+
+  // Half made, or half removed. Without an answer it stays in the guest and in the store.
+  void RemoveHalf(const ContainerRecord& record) {
+    if (!processes_ || !RemoveFromGuest(record.status.id)) return;
+    Forget(record);
+    pages_left_ = pages_left_ || HasHugePages(record.status.config.resources);
   }
 
   void AddContainer(const ContainerRecord& record, ContainerState state, std::shared_ptr<ContainerOutput> output,
@@ -218,7 +277,12 @@ class Adoption {
     Report(environment_.store->RemoveContainer(record.status.id), record.status.id);
   }
 
-  // Disks of containers that were half made or half removed.
+  // What containers had that were half made or half removed.
+  void GiveBack() {
+    if (processes_) DetachUnusedDisks();
+    if (pages_left_) GiveBackPages();
+  }
+
   void DetachUnusedDisks() {
     const auto vm = pod_.vm();
     const auto attached = vm->AttachedDisks(context_);
@@ -235,7 +299,6 @@ class Adoption {
     }
   }
 
-  // Memory of containers that were half made or half removed.
   void GiveBackPages() {
     const Status given_back = GiveBackHugePages(environment_, context_.WithTimeout(kAgentWait), pod_);
     if (!given_back.ok()) spdlog::warn("pod={} {}", pod_.id(), Words(given_back));
@@ -251,9 +314,11 @@ class Adoption {
   }
 
   Environment& environment_;
-  const Context& context_;
+  Context context_;
   Pod& pod_;
   std::vector<ContainerRecord> containers_;
+  std::string guest_boot_id_;
+  Status silence_;                      // why the guest is silent
   std::optional<Processes> processes_;  // absent: the guest did not say
   std::vector<std::string> missed_;     // exited while no huskd was there
   bool pages_left_ = false;             // a container that was forgotten may have had memory for huge pages
@@ -266,33 +331,35 @@ NetworkRequest OrphanRequest(const std::string& id) {
 
 }  // namespace
 
-void RecoverPod(Environment& environment, const Context& context, Pod& pod, PodPhase phase,
-                const std::string& guest_boot_id, std::vector<ContainerRecord> containers, bool same_boot) {
-  Adoption adoption(environment, context, pod, std::move(containers));
+LateAdoption RecoverPod(Environment& environment, const Context& context, Pod& pod, PodPhase phase,
+                        const std::string& guest_boot_id, std::vector<ContainerRecord> containers, bool same_boot) {
+  const auto adoption = std::make_shared<Adoption>(environment, context, pod, std::move(containers));
   switch (phase) {
     case PodPhase::kCreating:
     case PodPhase::kRemoving: {
       Status status = environment.store->SetPodPhase(pod.id(), PodPhase::kRemoving);
       if (status.ok()) status = RemovePodTraces(environment, context, pod);
-      if (status.ok()) return;
+      if (status.ok()) return nullptr;
       spdlog::error("pod={} remove what is left of it: {}", pod.id(), Words(status));
-      adoption.KeepDead("it was being removed");
-      return;
+      adoption->KeepDead("it was being removed");
+      return nullptr;
     }
     case PodPhase::kStopped:
-      adoption.KeepDead("the pod was stopped");
+      adoption->KeepDead("the pod was stopped");
       pod.SetStopped();
-      return;
+      return nullptr;
     case PodPhase::kReady: {
       if (!same_boot) {
-        adoption.KeepDead("the host was rebooted");
-        return;
+        adoption->KeepDead("the host was rebooted");
+        return nullptr;
       }
-      const Status adopted = adoption.Run(guest_boot_id);
-      if (!adopted.ok()) spdlog::error("pod={} adopt it: {}", pod.id(), Words(adopted));
-      return;
+      const auto late = adoption->Begin(guest_boot_id);
+      if (!late.ok()) spdlog::error("pod={} adopt it: {}", pod.id(), Words(late.status()));
+      if (!late.ok() || !*late) return nullptr;
+      return [adoption](const Context& later) { adoption->Late(later); };
     }
   }
+  return nullptr;
 }
 
 Status RemoveOrphan(Environment& environment, const Context& context, const std::string& id) {

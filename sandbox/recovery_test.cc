@@ -131,6 +131,78 @@ TEST_F(RecoveryTest, AGuestThatIsSilentIsKeptAndHeardLater) {
   EXPECT_EQ(StatusOf(id).exit_code, 4);
 }
 
+TEST_F(RecoveryTest, AStartWaitsForNoGuest) {
+  const std::string still = RunPod("still");
+  const std::string running = RunContainer(still, "running");
+  const std::string started = CreateContainer(still, "started");
+  const std::string half = CreateContainer(still, "half");
+  const std::string other = RunContainer(RunPod("other"));
+  runtime_.reset();
+  auto client = agents_.Connect(options_.state_directory + "/pods/" + still + "/agent.sock");
+  agent::v1::StartContainerRequest request;
+  request.set_container_id(started);
+  ASSERT_TRUE(client->StartContainer(context_, request).ok());
+  client.reset();
+  ChangeStore([&](Store& store) { return store.SetContainerPhase(half, ContainerPhase::kRemoving); });
+  Guest(still).Block("Hello");
+  Start();
+  // Huskd is here, and the other pod with it; the guest that stands still has been waited for, and is still.
+  EXPECT_EQ(StateOf(still), PodState::kReady);
+  EXPECT_EQ(StatusOf(running).state, ContainerState::kRunning);
+  EXPECT_EQ(StatusOf(started).state, ContainerState::kCreated) << "only the guest knows better";
+  EXPECT_THAT(Guest(still).container_ids(), SizeIs(3));
+  EXPECT_TRUE(runtime_->StopContainer(context_, other, std::chrono::seconds(0)).ok());
+  // What needs the guest waits for that guest.
+  const Context brief = context_.WithTimeout(std::chrono::milliseconds(50));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(runtime_->CreateContainer(brief, still, Config("new")).status()));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(runtime_->ExecSync(brief, running, {"/bin/true"}, {}).status()));
+
+  Guest(still).Release("Hello");
+  EXPECT_TRUE(Eventually([&] { return StatusOf(started).state == ContainerState::kRunning; }));
+  EXPECT_TRUE(Eventually([&] { return Guest(still).container_ids().size() == 2; })) << "the half one is gone";
+  CreateContainer(still, "new");
+  EXPECT_TRUE(runtime_->RemovePod(context_, still).ok());
+  RemoveAllPods();
+  ExpectNothingLeft();
+}
+
+TEST_F(RecoveryTest, AStopDoesNotWaitForAGuestThatIsSilent) {
+  const std::string pod = RunPod();
+  RunContainer(pod);
+  runtime_.reset();
+  Guest(pod).Block("Hello");
+  Start();
+  EXPECT_TRUE(runtime_->RemovePod(context_, pod).ok());
+  ExpectNothingLeft();
+}
+
+TEST_F(RecoveryTest, AGuestThatSaysLateThatItIsAnotherIsEnded) {
+  const std::string pod = RunPod();
+  const std::string id = RunContainer(pod);
+  runtime_.reset();
+  Guest(pod).Reboot();
+  Guest(pod).Block("Hello");
+  Start();
+  EXPECT_EQ(StateOf(pod), PodState::kReady);
+  Guest(pod).Release("Hello");
+  EXPECT_TRUE(Eventually([&] { return StateOf(pod) == PodState::kNotReady; }));
+  EXPECT_EQ(StatusOf(id).state, ContainerState::kExited);
+  EXPECT_TRUE(Eventually([&] { return machine_.alive_count() == 0; }));
+  RemoveAllPods();
+  ExpectNothingLeft();
+}
+
+TEST_F(RecoveryTest, AnEndOfHuskdDoesNotWaitForAGuestEither) {
+  const std::string pod = RunPod();
+  runtime_.reset();
+  Guest(pod).Block("Hello");
+  Start();
+  Restart();
+  EXPECT_EQ(StateOf(pod), PodState::kReady);
+  Guest(pod).Release("Hello");
+  CreateContainer(pod);
+}
+
 TEST_F(RecoveryTest, AContainerStartedWithoutARecordRuns) {
   const std::string pod = RunPod();
   const std::string id = CreateContainer(pod);

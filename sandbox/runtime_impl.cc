@@ -75,6 +75,12 @@ void RuntimeImpl::Detach() {
     while (calls_ > 0) calls_changed_.Wait(calls_mutex_);
   }
   owed_.Stop();
+  std::vector<std::thread> adoptions;
+  {
+    const MutexLock lock(adoptions_mutex_);
+    adoptions.swap(adoptions_);
+  }
+  for (std::thread& adoption : adoptions) adoption.join();
   environment_.vm_ends->Close();
   if (vm_ends_thread_.joinable()) vm_ends_thread_.join();
   for (const auto& pod : AllPods()) pod->LetGo();
@@ -439,7 +445,9 @@ StatusOr<ExecResult> RuntimeImpl::ExecSync(const Context& context, const std::st
   HUSK_RETURN_IF_ERROR(call.status());
   HUSK_ASSIGN_OR_RETURN(const Located located, FindContainer(id));
   Pod& pod = *located.pod;
-  auto result = ExecInContainer(pod.Interruptible(call.context()), pod, located.container_id, command, timeout);
+  const Context interruptible = pod.Interruptible(call.context());
+  if (const Status adopted = pod.AwaitAdopted(interruptible); !adopted.ok()) return pod.Explain(adopted);
+  auto result = ExecInContainer(interruptible, pod, located.container_id, command, timeout);
   if (!result.ok()) return pod.Explain(result.status());
   return result;
 }
@@ -450,7 +458,9 @@ StatusOr<std::int32_t> RuntimeImpl::Exec(const Context& context, const std::stri
   HUSK_RETURN_IF_ERROR(call.status());
   HUSK_ASSIGN_OR_RETURN(const Located located, FindContainer(id));
   Pod& pod = *located.pod;
-  auto result = ExecWithClient(pod.Interruptible(call.context()), pod, located.container_id, options, streams);
+  const Context interruptible = pod.Interruptible(call.context());
+  if (const Status adopted = pod.AwaitAdopted(interruptible); !adopted.ok()) return pod.Explain(adopted);
+  auto result = ExecWithClient(interruptible, pod, located.container_id, options, streams);
   if (!result.ok()) return pod.Explain(result.status());
   return result;
 }
@@ -469,7 +479,9 @@ Status RuntimeImpl::PortForward(const Context& context, const std::string& id, P
   HUSK_RETURN_IF_ERROR(call.status());
   HUSK_ASSIGN_OR_RETURN(const auto pod, FindPod(id));
   HUSK_RETURN_IF_ERROR(pod->CheckReady());
-  return pod->Explain(ForwardPorts(pod->Interruptible(call.context()), *pod, exchange));
+  const Context interruptible = pod->Interruptible(call.context());
+  if (const Status adopted = pod->AwaitAdopted(interruptible); !adopted.ok()) return pod->Explain(adopted);
+  return pod->Explain(ForwardPorts(interruptible, *pod, exchange));
 }
 
 Status RuntimeImpl::ReopenContainerLog(const Context& context, const std::string& id) {
@@ -522,9 +534,10 @@ void RuntimeImpl::RecoverAll(const Context& context, const std::vector<PodRecord
       const PodRecord& record = pods[index];
       const auto pod = FindPod(record.id);
       if (!pod.ok()) continue;
-      RecoverPod(environment_, context, **pod, record.phase, record.guest_boot_id,
-                 std::move(by_pod.find(record.id)->second), same_boot);
+      LateAdoption late = RecoverPod(environment_, context, **pod, record.phase, record.guest_boot_id,
+                                     std::move(by_pod.find(record.id)->second), same_boot);
       DropPodIfRemoved(**pod);
+      if (late != nullptr) AdoptLater(*pod, std::move(late));
       const bool to_be_removed = record.phase == PodPhase::kCreating || record.phase == PodPhase::kRemoving;
       if (to_be_removed && !(*pod)->removed()) OweRemoval(*pod);
     }
@@ -532,6 +545,19 @@ void RuntimeImpl::RecoverAll(const Context& context, const std::vector<PodRecord
   std::vector<std::thread> threads;
   for (std::size_t count = std::min(kRecoveryThreads, pods.size()); count > 0; --count) threads.emplace_back(work);
   for (std::thread& thread : threads) thread.join();
+}
+
+void RuntimeImpl::AdoptLater(const std::shared_ptr<Pod>& pod, LateAdoption late) {
+  // No call has come yet: nobody else has it.
+  auto turn = pod->turns().Take(Context::Background("adopt"));
+  if (!turn.ok()) return;
+  pod->SetAdopting(true);
+  const MutexLock lock(adoptions_mutex_);
+  adoptions_.emplace_back([this, pod, late = std::move(late), turn = *std::move(turn)]() mutable {
+    const TurnLock::Turn held = std::move(turn);
+    late(Context::Background("adopt-" + pod->id().substr(0, 12)).WithStopToken(detaching_.get_token()));
+    pod->SetAdopting(false);
+  });
 }
 
 // ---- making one -----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@
 #include "sandbox/environment.h"
 #include "sandbox/owed_teardowns.h"
 #include "sandbox/pod.h"
+#include "sandbox/recovery.h"
 #include "sandbox/runtime.h"
 
 namespace husk::sandbox {
@@ -106,6 +107,8 @@ class RuntimeImpl final : public Runtime {
   void DropPodIfRemoved(Pod& pod);
   void RecoverAll(const Context& context, const std::vector<PodRecord>& pods, std::vector<ContainerRecord> containers,
                   bool same_boot);
+  // Goes on in the background, with the pod's turn.
+  void AdoptLater(const std::shared_ptr<Pod>& pod, LateAdoption late);
   void WatchVmEnds();
   // A stop or removal that failed, or that nobody has asked for, is tried again until it succeeds.
   void OweStop(const std::shared_ptr<Pod>& pod);
@@ -129,6 +132,8 @@ class RuntimeImpl final : public Runtime {
   std::stop_source detaching_;  // thread safe by itself
 
   // Last: they use the rest.
+  Mutex adoptions_mutex_;
+  std::vector<std::thread> adoptions_ ABSL_GUARDED_BY(adoptions_mutex_);
   OwedTeardowns owed_;
   std::thread vm_ends_thread_;
 };
