@@ -59,7 +59,8 @@ def power_off(huskd, kubelet):
     for link in host.links():
         if link == huskd.bridge or link.startswith("veth"):
             subprocess.run(["ip", "link", "delete", link], check=False, capture_output=True)
-    for directory in sorted(host.cgroups(huskd.cgroup_root.lstrip("/")), reverse=True):
+    # The root of the kubelet's cgroups is there after a boot: whoever boots the node makes it.
+    for directory in sorted(host.cgroups(huskd.cgroup_root.lstrip("/") + "/"), reverse=True):
         with contextlib.suppress(OSError):
             os.rmdir(directory)
 
