@@ -70,9 +70,8 @@ def test_the_tutorial(described):
     # There may be other clusters on the machine: the commands that look for a process shall find this one's.
     users = ",".join(str(500000 + 1000 * int(NUMBER) + user) for user in range(100))
     for heading, commands in typed:
-        script = commands.replace("pgrep --newest huskd", f"pgrep --newest --full {described['socket']}")
+        script = commands.replace("pgrep --newest huskd", f"pgrep --newest --full '[h]uskd --config.*{described['socket']}'")
         script = script.replace("pgrep --newest qemu", f"pgrep --newest --uid {users} qemu")
-        print(f"{heading}: {commands}", flush=True)
         ended = cluster("shell", "-c", f"set -e -m -o pipefail\n{script}\n")
         assert ended.returncode == 0, f"{heading}:\n{commands}\n--- says\n{ended.stdout}\n{ended.stderr}"
 
