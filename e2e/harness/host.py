@@ -92,11 +92,11 @@ def make_cgroup(name):
                 (directory / file).write_text(read_text(f"{hierarchy}/{file}"))
 
 
-def cgroups(part):
-    """Directories of all hierarchies whose path below the hierarchy contains `part`."""
+def cgroups(name):
+    """Directories of all hierarchies that are a cgroup of this name, or lie in one. husk-e2e3 is not husk-e2e38."""
     found = set()
     for directory, _, _ in os.walk(CGROUPS):
-        if part in directory:
+        if name in pathlib.PurePath(directory).parts:
             found.add(directory)
     return found
 

@@ -60,9 +60,10 @@ def power_off(huskd, kubelet):
         if link == huskd.bridge or link.startswith("veth"):
             subprocess.run(["ip", "link", "delete", link], check=False, capture_output=True)
     # The root of the kubelet's cgroups is there after a boot: whoever boots the node makes it.
-    for directory in sorted(host.cgroups(huskd.cgroup_root.lstrip("/") + "/"), reverse=True):
-        with contextlib.suppress(OSError):
-            os.rmdir(directory)
+    for directory in sorted(host.cgroups(huskd.cgroup_root.lstrip("/")), reverse=True):
+        if not directory.endswith(huskd.cgroup_root):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
 
 
 def power_on(huskd, kubelet, wrapper=()):

@@ -68,7 +68,8 @@ class Space:
     def events(self, name):
         """[(reason, message)] of an object, oldest first."""
         found = self.get("events", "--field-selector", f"involvedObject.name={name}", "--sort-by", ".lastTimestamp")
-        return [(event["reason"], event["message"]) for event in found["items"]]
+        # kubectl is silent about an empty list.
+        return [(event["reason"], event["message"]) for event in (found or {"items": []})["items"]]
 
     def run(self, pod):
         """Applies a pod and waits until it is Ready."""
