@@ -127,9 +127,6 @@ Status SetUpGuest(const std::string& module_list) {
   HUSK_RETURN_IF_ERROR(DelegateControllers());
   // Memory that is plugged in later is used at once.
   WriteFile("/sys/devices/system/memory/auto_online_blocks", "online").IgnoreError();
-  // And mostly for what can be moved, so that it can be taken out again: three quarters, by the kernel's own default,
-  // since page tables and descriptors need the rest. docs/adr/0117.
-  WriteFile("/sys/module/memory_hotplug/parameters/online_policy", "auto-movable").IgnoreError();
   return LoopbackUp();
 }
 
