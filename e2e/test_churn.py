@@ -17,7 +17,7 @@ from harness.daemon import eventually
 from harness.manifests import container_status, pod_spec, shell, workload
 
 NUMBER = 44
-SECONDS = float(os.environ.get("HUSK_CHURN_SECONDS", "150"))
+SECONDS = float(os.environ.get("HUSK_CHURN_SECONDS", "100"))
 REPORT = os.environ.get("HUSK_CHURN_REPORT")
 KILL_HUSKD_EVERY = min(180.0, SECONDS / 3)
 CHECK_EVERY = min(300.0, SECONDS / 2)

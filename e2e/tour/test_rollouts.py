@@ -1,5 +1,6 @@
-"""Deployments and DaemonSets that are replaced by a next version: behind a Service without a gap, and thirty at once."""
+"""Deployments and DaemonSets that are replaced by a next version: behind a Service without a gap, and many at once."""
 
+import os
 import threading
 import urllib.error
 import urllib.request
@@ -8,8 +9,8 @@ from harness.manifests import pod_spec, shell, workload
 
 PROBE = {"timeoutSeconds": 20, "failureThreshold": 60}
 SERVER = "mkdir /www && echo $VERSION >/www/version && exec httpd -f -p 8080 -h /www"
-# What a rollout waits for is boots, and on a busy host those of thirty VMs take minutes.
-MANY, MANY_SECONDS = 30, 1500
+# What a rollout waits for is boots, and those of thirty VMs take minutes where QEMU emulates: HUSK_TOUR_REPLICAS=30.
+MANY, MANY_SECONDS = int(os.environ.get("HUSK_TOUR_REPLICAS", "8")), 1500
 
 
 def server(image, version, probe_period=1, **fields):
@@ -91,13 +92,13 @@ def test_a_daemon_set_is_on_the_node_and_is_replaced(cluster, space):
     assert space.execute(second["metadata"]["name"], "cat", "/www/version") == "two\n"
 
 
-def test_thirty_replicas_come_up_and_roll_over(cluster, space):
+def test_many_replicas_come_up_and_roll_over(cluster, space):
     small = {"requests": {"cpu": "10m", "memory": "16Mi"}}
-    # A class whose thirty pods and more have room on a node of two processors.
+    # A class whose pods have room, thirty and more, on a node of two processors.
     cluster.apply({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "many"}, "handler": "husk",
                    "overhead": {"podFixed": {"memory": "96Mi", "cpu": "10m"}}})
     try:
-        # Thirty emulated VMs that are asked every second leave no time for boots.
+        # Many emulated VMs that are asked every second leave no time for boots.
         spec = pod_spec(server(cluster.image, "one", probe_period=5, resources=small), runtimeClassName="many")
         deployment = workload("Deployment", "many", spec, replicas=MANY, progressDeadlineSeconds=MANY_SECONDS)
         space.apply(deployment)
