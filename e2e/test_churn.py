@@ -57,7 +57,8 @@ class Churn:
             self.cluster.apply(workload("Deployment", name, template, replicas=most - 1))
 
     def pods(self):
-        return self.cluster.get("pods")["items"]
+        # kubectl is silent about an empty list.
+        return (self.cluster.get("pods") or {"items": []})["items"]
 
     # ---- disturbances
 
@@ -147,6 +148,7 @@ class Churn:
 def test_churn(cluster):
     """Two thirds with a huskd that is killed, then one that lives, so that growth can be seen."""
     before = cluster.huskd.snapshot()
+    idle_files = len(host.open_files(cluster.huskd.pid))
     churn = Churn(cluster)
     churn.deploy()
     churn.settle()
@@ -159,12 +161,14 @@ def test_churn(cluster):
         pathlib.Path(REPORT).write_text("".join(json.dumps(sample) + "\n" for sample in churn.samples))
     assert first["pid"] == last["pid"], "huskd ended on its own"
     assert last["resident"] - first["resident"] < MEMORY_SLACK, churn.samples
-    assert last["files"] - first["files"] < FILES_SLACK, churn.samples
     assert min(churn.counts[kind] for kind in ("scaled", "pods deleted", "VMs killed", "huskd killed", "commands run")) > 0
 
     cluster.kubectl("delete", "deployment", *MOST_REPLICAS)
     eventually(lambda: not churn.pods(), "the pods' end", SETTLING)
     eventually(lambda: not cluster.huskd.pods(), lambda: f"the sandboxes' end: {cluster.huskd.pods()}", SETTLING, interval=2)
+    # A pod that runs has a dozen of them, so they are counted when none does.
+    eventually(lambda: len(host.open_files(cluster.huskd.pid)) <= idle_files + FILES_SLACK,
+               lambda: f"huskd to let its files go, of which it had {idle_files}: {host.open_files(cluster.huskd.pid)}")
     after = cluster.huskd.snapshot()
     # The image is there to stay.
     images = {path for path in after["files"] - before["files"] if "/images" in path}
