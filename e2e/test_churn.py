@@ -1,6 +1,6 @@
 """Churn on a whole cluster: Deployments grow and shrink, pods are deleted, VMs and huskd are killed. Then nothing is stuck,
-nothing is left, and huskd has not grown. Run by hand: HUSK_CHURN_SECONDS says how long, HUSK_CHURN_REPORT
-names a file for its figures."""
+nothing is left, and huskd has not grown. Run by hand: HUSK_CHURN_SECONDS says how long,
+HUSK_CHURN_REPORT names a file for its figures."""
 
 import json
 import os
@@ -12,9 +12,10 @@ import time
 import pytest
 
 from harness import host
-from harness.cluster import Cluster
+from harness.cluster import running
 from harness.daemon import eventually
-from harness.manifests import container_status, pod, pod_spec, shell, workload
+from harness.kubelet import container_status
+from harness.manifests import pod, pod_spec, shell, workload
 
 NUMBER = 44
 SECONDS = float(os.environ.get("HUSK_CHURN_SECONDS", "3600"))
@@ -30,13 +31,8 @@ MEMORY_SLACK, FILES_SLACK = 24 << 20, 8
 
 @pytest.fixture(scope="module")
 def cluster():
-    instance = Cluster(NUMBER, say=lambda line: print(f"cluster: {line}", flush=True))
-    try:
-        instance.up()
+    with running(NUMBER) as instance:
         yield instance
-    finally:
-        left = instance.down()
-    assert not left, "\n".join(left)
 
 
 class Churn:
@@ -57,8 +53,7 @@ class Churn:
             self.cluster.apply(workload("Deployment", name, template, replicas=most - 1))
 
     def pods(self):
-        # kubectl is silent about an empty list.
-        return (self.cluster.get("pods") or {"items": []})["items"]
+        return self.cluster.list("pods")
 
     # ---- disturbances
 

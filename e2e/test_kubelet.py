@@ -12,7 +12,7 @@ import pytest
 
 from harness import forward, judge
 from harness.daemon import PATIENCE, eventually
-from harness.kubelet import NODE, Kubelet, conditions, container, is_ready
+from harness.kubelet import NODE, Kubelet, conditions, container_status, is_ready
 
 # Beside two booting VMs, a probe of a quarter of a second is still answered in seconds.
 PROBE = {"periodSeconds": 1, "timeoutSeconds": 20, "failureThreshold": 60}
@@ -88,10 +88,10 @@ def test_a_failing_liveness_probe_restarts_the_container_alone(kubelet, image):
               livenessProbe={"exec": {"command": ["test", "-e", "/tmp/alive"]}, "periodSeconds": 1, "timeoutSeconds": 20,
                              "failureThreshold": 2, "initialDelaySeconds": 1}),
         shell("lives", "sleep 100000", image)))
-    pod = kubelet.wait_for("liveness", lambda pod: (container(pod, "dies") or {}).get("restartCount", 0) >= 1, "to restart")
-    last = container(pod, "dies")["lastState"]["terminated"]
+    pod = kubelet.wait_for("liveness", lambda pod: (container_status(pod, "dies") or {}).get("restartCount", 0) >= 1, "to restart")
+    last = container_status(pod, "dies")["lastState"]["terminated"]
     assert last["exitCode"] == 137
-    assert container(pod, "lives")["restartCount"] == 0
+    assert container_status(pod, "lives")["restartCount"] == 0
     kubelet.delete("liveness")
 
 
@@ -99,13 +99,13 @@ def test_restarts_follow_the_policy(kubelet, image):
     kubelet.add("always", spec(shell("fails", "echo round; exit 3", image)))
     kubelet.add("onfailure", spec(shell("ends", "exit 0", image), shell("again", "exit 4", image), restartPolicy="OnFailure"))
     kubelet.add("never", spec(shell("fails", "echo why >/dev/termination-log; exit 5", image), restartPolicy="Never"))
-    pod = kubelet.wait_for("always", lambda pod: (container(pod, "fails") or {}).get("restartCount", 0) >= 2, "to restart twice")
-    assert container(pod, "fails")["lastState"]["terminated"]["exitCode"] == 3
-    pod = kubelet.wait_for("onfailure", lambda pod: (container(pod, "again") or {}).get("restartCount", 0) >= 1, "to restart")
-    assert container(pod, "ends")["restartCount"] == 0
-    assert container(pod, "ends")["state"]["terminated"]["exitCode"] == 0
+    pod = kubelet.wait_for("always", lambda pod: (container_status(pod, "fails") or {}).get("restartCount", 0) >= 2, "to restart twice")
+    assert container_status(pod, "fails")["lastState"]["terminated"]["exitCode"] == 3
+    pod = kubelet.wait_for("onfailure", lambda pod: (container_status(pod, "again") or {}).get("restartCount", 0) >= 1, "to restart")
+    assert container_status(pod, "ends")["restartCount"] == 0
+    assert container_status(pod, "ends")["state"]["terminated"]["exitCode"] == 0
     pod = kubelet.wait_for("never", lambda pod: pod["status"]["phase"] == "Failed", "to fail")
-    ended = container(pod, "fails")["state"]["terminated"]
+    ended = container_status(pod, "fails")["state"]["terminated"]
     assert (ended["exitCode"], ended["reason"], ended["message"]) == (5, "Error", "why\n")
     for name in ("always", "onfailure", "never"):
         kubelet.delete(name)
@@ -123,8 +123,8 @@ def test_init_containers_and_a_sidecar_in_their_order(kubelet, image):
             shell("second", note, image, env=[{"name": "ME", "value": "second"}], **mount)],
         volumes=[{"name": "shared", "emptyDir": {}}]))
     pod = kubelet.wait_until_ready("inits")
-    assert "running" in container(pod, "sidecar")["state"]
-    assert container(pod, "first")["state"]["terminated"]["exitCode"] == 0
+    assert "running" in container_status(pod, "sidecar")["state"]
+    assert container_status(pod, "first")["state"]["terminated"]["exitCode"] == 0
     code, output, _ = execute(kubelet, "inits", "main", "cat", "/shared/order")
     assert (code, output.split()) == (0, [b"first", b"sidecar", b"second", b"main"])
     kubelet.delete("inits")

@@ -112,6 +112,44 @@ def test_update_changes_the_guest_and_restarts_nothing(limited):
     assert dict(in_force.unified) == {"memory.high": str(48 * MEBIBYTE), "pids.max": "88"}
 
 
+def test_a_limit_below_use_is_refused(pod, image):
+    """With both figures, before anything changes: the kernel would kill what does not fit."""
+    container = pod.run("holds", image, ["/bin/sh", "-c", "dd if=/dev/zero of=/dev/shm/held bs=1M count=24 && exec sleep 100000"],
+                        linux={"resources": {"memory_limit_in_bytes": 64 * MEBIBYTE}})
+    eventually(lambda: container.execute("/bin/sh", "-c", "wc -c </dev/shm/held")[1].strip() == str(24 * MEBIBYTE),
+               "the memory to be used")
+    code, details = refusal(pod.client.UpdateContainerResources, container_id=container.id,
+                            linux={"memory_limit_in_bytes": 16 * MEBIBYTE})
+    assert code == grpc.StatusCode.FAILED_PRECONDITION
+    assert f"memory_limit_in_bytes: {16 * MEBIBYTE} is less than the" in details
+    assert cgroup_file(container, "memory.max") == str(64 * MEBIBYTE)
+    assert container.status().resources.linux.memory_limit_in_bytes == 64 * MEBIBYTE
+    update(container, memory_limit_in_bytes=48 * MEBIBYTE)
+    assert cgroup_file(container, "memory.max") == str(48 * MEBIBYTE)
+    assert container.state() == "CONTAINER_RUNNING"
+
+
+def test_a_pod_without_room_says_what_makes_room(pod, huskd):
+    """The kubelet limits a pod to its containers' limits and its overhead: without one QEMU does not fit."""
+    parent = f"{huskd.cgroup_root}/small"
+    for name in (huskd.cgroup_root, parent):
+        host.make_cgroup(name)
+    directories = [pathlib.Path(directory) for directory in host.cgroups("small")]
+    limits = [directory / name for directory in directories for name in ("memory.limit_in_bytes", "memory.max")
+              if (directory / name).exists()]
+    assert limits, "no memory controller"
+    try:
+        limits[0].write_text(str(64 * MEBIBYTE))
+        with pytest.raises(grpc.RpcError) as error:
+            huskd.run_pod("no-room", linux={"cgroup_parent": parent})
+        assert error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        for part in ("for lack of memory", f"{parent} allows 64 MiB", "overhead.podFixed.memory is 450Mi"):
+            assert part in error.value.details()
+    finally:
+        for directory in directories:
+            directory.rmdir()
+
+
 def test_update_of_a_created_container_holds_when_it_starts(pod, image):
     container = pod.create("changed", image, SLEEP, linux={"resources": {"memory_limit_in_bytes": 32 * MEBIBYTE}})
     update(container, memory_limit_in_bytes=40 * MEBIBYTE, cpuset_cpus="0")

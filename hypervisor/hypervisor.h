@@ -87,7 +87,8 @@ struct VmInformation {
   std::vector<std::string> command_line;
   std::uint32_t vcpus = 0;  // as the VM has them now
   std::uint32_t maximum_vcpus = 0;
-  std::uint64_t memory_bytes = 0;            // as the VM has it now
+  bool vcpus_stay = false;         // what is plugged in cannot be taken out again; the guest can take it offline
+  std::uint64_t memory_bytes = 0;  // as the VM has it now
   std::uint64_t requested_memory_bytes = 0;  // less than that as long as the guest has not given back all that it shall
   std::uint64_t boot_memory_bytes = 0;       // what it was started with, which it cannot give back
   std::uint64_t maximum_memory_bytes = 0;
@@ -139,8 +140,8 @@ class Vm {
   // Numbers of vCPUs begin with 0, and those that the VM has are always the first ones: `count` of them from now on.
   // More: returns when they are plugged in; the guest has to bring them online. Less: takes out those with the highest
   // numbers, one after the other, each when the guest has let it go. FAILED_PRECONDITION when the guest refuses that,
-  // DEADLINE_EXCEEDED when it does not answer in time; those that went before are gone. RESOURCE_EXHAUSTED for more
-  // than VmConfig allows, INVALID_ARGUMENT for 0.
+  // or they have to stay; DEADLINE_EXCEEDED when it does not answer in time; those that went before are gone.
+  // RESOURCE_EXHAUSTED for more than VmConfig allows, INVALID_ARGUMENT for 0.
   virtual Status SetVcpus(const Context& context, std::uint32_t count) = 0;
 
   // `callback` is called once, on a thread of hypervisor/'s, as soon as the VM's process has ended: at once if it has.

@@ -1,6 +1,7 @@
 """A whole cluster of one node on this machine: etcd, the Kubernetes project's own programs, a kubelet and a huskd, in a
 network namespace of their own."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -297,9 +298,13 @@ class Cluster:
         return ended
 
     def get(self, *arguments):
-        """The object, or the list, that `kubectl get` tells; None if there is none of that name."""
+        """The object of that name, as `kubectl get` tells it; None if there is none."""
         answer = self.kubectl("get", *arguments, "--output", "json", "--ignore-not-found")
         return json.loads(answer.stdout) if answer.stdout else None
+
+    def list(self, *arguments):
+        """The objects of a kind."""
+        return json.loads(self.kubectl("get", *arguments, "--output", "json").stdout)["items"]
 
     def apply(self, *objects):
         self.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump_all(objects))
@@ -410,3 +415,14 @@ class Cluster:
         if self.directory is not None:
             shutil.rmtree(self.directory, ignore_errors=True)
         return left
+
+
+@contextlib.contextmanager
+def running(number, **options):
+    """A Cluster that is up for the length of a `with`, and leaves nothing."""
+    cluster = Cluster(number, say=lambda line: print(f"cluster: {line}", flush=True), **options)
+    try:
+        yield cluster.up()
+    finally:
+        left = cluster.down()
+    assert not left, "\n".join(left)

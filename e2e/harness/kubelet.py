@@ -227,7 +227,7 @@ def is_ready(pod):
     return conditions(pod).get("Ready") == "True"
 
 
-def container(pod, name):
+def container_status(pod, name):
     """A container's status, of whichever kind it is."""
     status = pod["status"]
     kinds = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")

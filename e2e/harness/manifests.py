@@ -25,9 +25,3 @@ def workload(kind, name, template, api_version="apps/v1", **fields):
     return {"apiVersion": api_version, "kind": kind, "metadata": {"name": name},
             "spec": {"selector": {"matchLabels": {"app": name}},
                      "template": {"metadata": {"labels": {"app": name}}, "spec": template}, **fields}}
-
-
-def container_status(found, name):
-    """Of a pod's status, of whichever kind the container is."""
-    kinds = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
-    return next((one for kind in kinds for one in found["status"].get(kind, []) if one["name"] == name), None)

@@ -45,8 +45,8 @@ class Story:
 
 def events(space, name):
     """A line for each event of an object, without age and source: "Warning BackOff Back-off restarting ..."."""
-    found = space.get("events", "--field-selector", f"involvedObject.name={name}")
-    return "\n".join(f"{event['type']} {event['reason']} {event['message']}" for event in found["items"])
+    found = space.list("events", "--field-selector", f"involvedObject.name={name}")
+    return "\n".join(f"{event['type']} {event['reason']} {event['message']}" for event in found)
 
 
 def describe(space, pod):

@@ -5,9 +5,10 @@ import os
 
 import pytest
 
-from harness.cluster import REGISTRY_PORT, Cluster
+from harness.cluster import REGISTRY_PORT, running
 from harness.daemon import eventually
 from harness.following import Following
+from harness.kubelet import is_ready
 
 # A stop waits for several boots in turn, on a host that others keep busy too; the limit is for what never comes.
 PATIENCE = 600
@@ -18,14 +19,8 @@ PINNED = "pinned"
 
 @pytest.fixture(scope="session")
 def cluster():
-    instance = Cluster(NUMBER, say=lambda line: print(f"cluster: {line}", flush=True),
-                       huskd={"images": {"pinned": [f"127.0.0.1:{REGISTRY_PORT}/{PINNED}/*"]}})
-    try:
-        instance.up()
+    with running(NUMBER, huskd={"images": {"pinned": [f"127.0.0.1:{REGISTRY_PORT}/{PINNED}/*"]}}) as instance:
         yield instance
-    finally:
-        left = instance.down()
-    assert not left, "\n".join(left)
 
 
 _names = itertools.count(1)
@@ -55,6 +50,9 @@ class Space:
     def get(self, *arguments):
         return self.cluster.get("--namespace", self.name, *arguments)
 
+    def list(self, *arguments):
+        return self.cluster.list("--namespace", self.name, *arguments)
+
     def wait_for(self, kind, name, condition, what, seconds=PATIENCE, **options):
         return self.cluster.wait_for(kind, name, condition, what, namespace=self.name, seconds=seconds, **options)
 
@@ -67,9 +65,8 @@ class Space:
 
     def events(self, name):
         """[(reason, message)] of an object, oldest first."""
-        found = self.get("events", "--field-selector", f"involvedObject.name={name}", "--sort-by", ".lastTimestamp")
-        # kubectl is silent about an empty list.
-        return [(event["reason"], event["message"]) for event in (found or {"items": []})["items"]]
+        found = self.list("events", "--field-selector", f"involvedObject.name={name}", "--sort-by", ".lastTimestamp")
+        return [(event["reason"], event["message"]) for event in found]
 
     def run(self, pod):
         """Applies a pod and waits until it is Ready."""
@@ -104,7 +101,3 @@ def space(cluster):
 def shared_space(cluster):
     """For pods that all tests of a file share."""
     yield from _space(cluster)
-
-
-def is_ready(pod):
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", []))

@@ -7,7 +7,8 @@ import tempfile
 import pytest
 
 from harness.daemon import eventually
-from harness.manifests import container_status, pod, shell
+from harness.kubelet import container_status
+from harness.manifests import pod, shell
 
 PROBE = {"periodSeconds": 1, "timeoutSeconds": 30, "failureThreshold": 60}
 RECORD = [{"name": "record", "mountPath": "/record"}]

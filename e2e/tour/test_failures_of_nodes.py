@@ -8,8 +8,8 @@ import pytest
 
 from harness import host
 from harness.daemon import eventually
-from harness.kubelet import NODE
-from harness.manifests import container_status, pod, shell
+from harness.kubelet import NODE, container_status
+from harness.manifests import pod, shell
 from harness.reboot import OtherBoot, power_off, power_on
 from harness.stories import Story, describe, events
 
@@ -19,8 +19,8 @@ DISK, THRESHOLD, FILL = 512 * MEBIBYTE, "256Mi", 300
 
 
 def node_events(cluster):
-    found = cluster.get("events", "--namespace", "default", "--field-selector", f"involvedObject.name={NODE}")
-    return "\n".join(f"{one['type']} {one['reason']} {one.get('message')}" for one in found["items"])
+    found = cluster.list("events", "--namespace", "default", "--field-selector", f"involvedObject.name={NODE}")
+    return "\n".join(f"{one['type']} {one['reason']} {one.get('message')}" for one in found)
 
 
 def restarts(space, name, count):

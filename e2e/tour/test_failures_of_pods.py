@@ -10,8 +10,8 @@ import pytest
 
 from harness import cri, host
 from harness.daemon import eventually
-from harness.kubelet import NODE
-from harness.manifests import container_status, pod, shell
+from harness.kubelet import NODE, container_status, is_ready
+from harness.manifests import pod, shell
 from harness.stories import Story, describe, events
 
 COUNT = "n=0; while :; do n=$((n + 1)); echo $n; sleep 1; done"
@@ -106,8 +106,7 @@ def test_huskd_is_away(pods):
     finally:
         cluster.huskd.start()
     story.sees(lambda: node_condition(cluster), "Ready True KubeletReady kubelet is posting ready status")
-    after = container_status(pods.wait_for("pod", "steady", lambda found: any(
-        one["type"] == "Ready" and one["status"] == "True" for one in found["status"]["conditions"]), "to be Ready"), "main")
+    after = container_status(pods.wait_for("pod", "steady", is_ready, "to be Ready"), "main")
     assert (after["restartCount"], after["containerID"]) == (2, before["containerID"])
     assert after["state"] == before["state"]
     lines = pods.kubectl("logs", "steady").stdout.split()

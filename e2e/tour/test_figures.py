@@ -67,7 +67,6 @@ def test_figures_of_the_kubelet_are_the_guests(cluster, space):
         return now and now[0]["network"]["rxBytes"] >= received and now[0]["network"]["txBytes"] > 0
     eventually(heard, "the pod's bytes to be counted")
 
-
     def counted():
         now = summary(cluster, space, "measured")
         return now if now and now[1]["works"]["rootfs"]["usedBytes"] >= 24 * MEBI else None

@@ -1,7 +1,8 @@
 """The kubelet's garbage collection of images: what nothing uses goes, what is used, mounted or pinned stays."""
 
-from conftest import PINNED, is_ready
+from conftest import PINNED
 from harness.daemon import eventually
+from harness.kubelet import is_ready
 from harness.manifests import pod, shell
 
 # As soon as the kubelet starts, whatever has no container is old enough.

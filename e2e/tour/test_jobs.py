@@ -30,7 +30,7 @@ def condition(job, kind):
 
 
 def pods_of(space, job):
-    return space.get("pods", "--selector", f"job-name={job}")["items"]
+    return space.list("pods", "--selector", f"job-name={job}")
 
 
 def ended(pod):
@@ -68,6 +68,6 @@ def test_an_exit_code_that_ends_the_job(jobs):
 
 def test_a_cron_job(jobs):
     cron_job = jobs.wait_for("cronjob", "clock", lambda cron_job: cron_job["status"].get("lastSuccessfulTime"), "to succeed")
-    made = [job for job in jobs.get("jobs")["items"] for owner in job["metadata"].get("ownerReferences", [])
+    made = [job for job in jobs.list("jobs") for owner in job["metadata"].get("ownerReferences", [])
             if owner["uid"] == cron_job["metadata"]["uid"]]
     assert made and jobs.kubectl("logs", f"job/{made[0]['metadata']['name']}").stdout == "by the clock\n"

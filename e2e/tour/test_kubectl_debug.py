@@ -1,8 +1,7 @@
 """kubectl debug: a container added to a pod that runs, a copy of a pod, and a node, which no VM can show."""
 
-from conftest import is_ready
-from harness.kubelet import NODE
-from harness.manifests import container_status, pod, shell
+from harness.kubelet import NODE, container_status, is_ready
+from harness.manifests import pod, shell
 from harness.terminal import PtyProgram
 
 

@@ -4,7 +4,8 @@ import datetime
 import re
 
 import pytest
-from harness.manifests import container_status, pod, shell
+from harness.kubelet import container_status
+from harness.manifests import pod, shell
 
 TWO_LIVES = """
 if [ ! -e /state/second ]; then touch /state/second; echo first life; exit 3; fi

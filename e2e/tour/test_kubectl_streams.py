@@ -5,9 +5,9 @@ import subprocess
 import urllib.request
 
 import pytest
-from conftest import is_ready
 from harness.daemon import PATIENCE, eventually
-from harness.manifests import container_status, pod, shell
+from harness.kubelet import container_status, is_ready
+from harness.manifests import pod, shell
 from harness.terminal import PtyProgram
 
 TRANSPORTS = {"websocket": "true", "spdy": "false"}

@@ -1,9 +1,9 @@
 """The kubelet and huskd end and come back while pods run, start and stop: no container notices."""
 
 import pytest
-from conftest import is_ready
 from harness.daemon import eventually
-from harness.manifests import container_status, pod, shell
+from harness.kubelet import container_status, is_ready
+from harness.manifests import pod, shell
 
 # Beside booting VMs a probe is still answered in seconds.
 PROBE = {"periodSeconds": 1, "timeoutSeconds": 20, "failureThreshold": 60}

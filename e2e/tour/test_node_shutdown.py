@@ -1,8 +1,7 @@
 """A graceful shutdown of the node, as logind announces it: pods end in their order and with their grace."""
 
-from conftest import is_ready
 from harness.daemon import PATIENCE, eventually
-from harness.kubelet import NODE, conditions
+from harness.kubelet import NODE, conditions, is_ready
 from harness.logind import Logind
 from harness.manifests import pod, shell
 

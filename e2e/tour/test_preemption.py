@@ -1,9 +1,8 @@
 """Pods that make room for more urgent ones: chosen by the scheduler, and by a kubelet with a static pod."""
 
 import pytest
-from conftest import is_ready
 from harness.daemon import eventually
-from harness.kubelet import NODE
+from harness.kubelet import NODE, is_ready
 from harness.manifests import pod, shell
 
 

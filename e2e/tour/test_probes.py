@@ -4,7 +4,8 @@ import pytest
 
 from harness import go_programs
 from harness.daemon import eventually
-from harness.manifests import container_status, pod, shell
+from harness.kubelet import container_status
+from harness.manifests import pod, shell
 from harness.registry import sample_image
 
 # Beside booting VMs a probe is answered in seconds.
@@ -54,7 +55,7 @@ def probed(image, shared_space):
 
 def endpoints(space):
     """{address: whether it is ready}"""
-    slices = space.get("endpointslices", "--selector", "kubernetes.io/service-name=probed")["items"]
+    slices = space.list("endpointslices", "--selector", "kubernetes.io/service-name=probed")
     return {address: one["conditions"]["ready"] for part in slices for one in part["endpoints"] or []
             for address in one["addresses"]}
 

@@ -2,9 +2,8 @@
 
 import json
 
-from harness import cgroups
-from harness.daemon import eventually
-from harness.manifests import container_status, pod, shell
+from harness.kubelet import container_status
+from harness.manifests import pod, shell
 
 MEBI = 1 << 20
 UNDER_WAY = {"PodResizePending", "PodResizeInProgress"}
@@ -31,19 +30,12 @@ def resize(space, cpu, memory):
 
 
 def test_limits_grow_and_shrink_and_nothing_restarts(cluster, space):
-    """The kubelet resizes pods only if they have cgroups; what a pod uses there, with its machine, it cannot shrink below."""
-    with cgroups.tree(f"husk-kubelet{cluster.number}") as root, \
-            cluster.node.configured(cgroupsPerQOS=True, cgroupRoot=root):
-        try:
-            before = space.run(pod("resized", shell("main", "sleep 100000", cluster.image, resources=resources("500m", "128Mi"))))
-            assert in_guest(space) == ("50000 100000", str(128 * MEBI))
-            for cpu, memory, guests in (("1", "384Mi", ("100000 100000", str(384 * MEBI))),
-                                        ("250m", "256Mi", ("25000 100000", str(256 * MEBI)))):
-                found = resize(space, cpu, memory)
-                assert in_guest(space) == guests
-                for key in ("containerID", "restartCount", "state"):
-                    assert container_status(found, "main")[key] == container_status(before, "main")[key]
-        finally:
-            space.kubectl("delete", "pod", "resized", "--ignore-not-found")
-            eventually(lambda: not [one for one in cluster.huskd.pods() if one.metadata.namespace == space.name],
-                       "the pod to leave its cgroup")
+    """What a pod uses on the host, with its machine, the kubelet does not shrink it below."""
+    before = space.run(pod("resized", shell("main", "sleep 100000", cluster.image, resources=resources("500m", "128Mi"))))
+    assert in_guest(space) == ("50000 100000", str(128 * MEBI))
+    for cpu, memory, guests in (("1", "384Mi", ("100000 100000", str(384 * MEBI))),
+                                ("250m", "256Mi", ("25000 100000", str(256 * MEBI)))):
+        found = resize(space, cpu, memory)
+        assert in_guest(space) == guests
+        for key in ("containerID", "restartCount", "state"):
+            assert container_status(found, "main")[key] == container_status(before, "main")[key]

@@ -64,7 +64,7 @@ def test_a_deployment_rolls_over_behind_its_service_without_a_gap(cluster, space
         space.apply(deployment)
         space.wait_for("deployment", "web", rolled_out, "to roll over")
         # Until those of the first version are gone, and so for each moment of their ends.
-        space.wait_for("deployment", "web", lambda _: len(space.get("pods")["items"]) == 2, "to have two pods")
+        space.wait_for("deployment", "web", lambda _: len(space.list("pods")) == 2, "to have two pods")
     finally:
         caller.end()
     assert not caller.failures, caller.failures
@@ -82,12 +82,12 @@ def test_a_daemon_set_is_on_the_node_and_is_replaced(cluster, space):
                 if "numberAvailable" in status else False)
     space.apply(daemon_set)
     space.wait_for("daemonset", "agent", is_current, "to be available")
-    first = space.get("pods")["items"][0]
-    assert first["spec"]["nodeName"] == cluster.get("nodes")["items"][0]["metadata"]["name"]
+    first = space.list("pods")[0]
+    assert first["spec"]["nodeName"] == cluster.list("nodes")[0]["metadata"]["name"]
     spec["containers"][0]["env"][0]["value"] = "two"
     space.apply(daemon_set)
     space.wait_for("daemonset", "agent", is_current, "to be replaced")
-    second, = (one for one in space.get("pods")["items"] if "deletionTimestamp" not in one["metadata"])
+    second, = (one for one in space.list("pods") if "deletionTimestamp" not in one["metadata"])
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
     assert space.execute(second["metadata"]["name"], "cat", "/www/version") == "two\n"
 
@@ -106,7 +106,7 @@ def test_many_replicas_come_up_and_roll_over(cluster, space):
         spec["containers"][0]["env"][0]["value"] = "two"
         space.apply(deployment)
         space.wait_for("deployment", "many", rolled_out, "to roll over", seconds=MANY_SECONDS)
-        pods = [one for one in space.get("pods")["items"] if "deletionTimestamp" not in one["metadata"]]
+        pods = [one for one in space.list("pods") if "deletionTimestamp" not in one["metadata"]]
         assert len(pods) == MANY and len({one["status"]["podIP"] for one in pods}) == MANY
         assert {status["restartCount"] for one in pods for status in one["status"]["containerStatuses"]} == {0}
         for one in pods:

@@ -2,9 +2,9 @@
 
 import urllib.request
 
-from conftest import is_ready
 from harness.cluster import NODE_ADDRESS
 from harness.daemon import PATIENCE, eventually
+from harness.kubelet import is_ready
 from harness.manifests import pod, shell
 
 NODE_PORT = 30080

@@ -1,9 +1,8 @@
 """Static pods, and their mirrors in the API."""
 
-from conftest import is_ready
 from harness.daemon import eventually
-from harness.kubelet import NODE
-from harness.manifests import container_status, pod_spec, shell
+from harness.kubelet import NODE, container_status, is_ready
+from harness.manifests import pod_spec, shell
 
 
 def spec(image, word):

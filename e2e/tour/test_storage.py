@@ -8,7 +8,7 @@ import tempfile
 import pytest
 
 from harness.daemon import eventually
-from harness.kubelet import NODE
+from harness.kubelet import NODE, is_ready
 from harness.manifests import pod, pod_spec, shell, workload
 
 MEBI = 1 << 20
@@ -91,8 +91,8 @@ def test_a_stateful_set_keeps_names_order_and_files(cluster, two_directories, sp
     assert sorted(path.joinpath("starts").read_text() for path in two_directories) == ["db-0\n", "db-1\n"]
 
     space.delete("pod", "db-0")
-    again = space.wait_for("pod", "db-0", lambda found: found["metadata"]["uid"] != first["metadata"]["uid"] and any(
-        one["type"] == "Ready" and one["status"] == "True" for one in found["status"].get("conditions", [])), "to be back")
+    again = space.wait_for("pod", "db-0", lambda found: found["metadata"]["uid"] != first["metadata"]["uid"] and is_ready(found),
+                           "to be back")
     assert again["spec"]["hostname"] == "db-0"
     assert space.execute("db-0", "cat", "/data/starts") == "db-0\ndb-0\n"
     assert sorted(path.joinpath("starts").read_text() for path in two_directories) == ["db-0\ndb-0\n", "db-1\n"]
@@ -102,7 +102,7 @@ def test_a_stateful_set_keeps_names_order_and_files(cluster, two_directories, sp
     space.wait_for("statefulset", "db", is_up, "to be one")
     eventually(lambda: space.get("pod", "db-1") is None, "the second pod to end")
     assert space.get("pod", "db-0")["metadata"]["uid"] == again["metadata"]["uid"]
-    assert len(space.get("persistentvolumeclaims")["items"]) == 2
+    assert len(space.list("persistentvolumeclaims")) == 2
 
 
 @pytest.fixture

@@ -47,6 +47,11 @@ StatusOr<std::vector<CpuSlot>> ReadCpuSlots(const Context& context, QmpClient& q
   return ParseCpuSlots(reply);
 }
 
+StatusOr<bool> HasKvm(const Context& context, QmpClient& qmp) {
+  HUSK_ASSIGN_OR_RETURN(const json kvm, qmp.Execute(context, "query-kvm"));
+  return kvm.is_object() && kvm.value("enabled", json()) == true;
+}
+
 Status PlugCpu(const Context& context, QmpClient& qmp, const CpuSlot& slot) {
   json arguments = slot.place;
   arguments["driver"] = slot.type;

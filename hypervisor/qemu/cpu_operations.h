@@ -26,6 +26,11 @@ StatusOr<std::vector<CpuSlot>> ParseCpuSlots(const nlohmann::json& reply);
 // Those of a VM.
 StatusOr<std::vector<CpuSlot>> ReadCpuSlots(const Context& context, QmpClient& qmp);
 
+// False: an emulated VM. Its processors must never be taken out: QEMU uses them after that, and the next that is
+// plugged in ends the process (seen with 7.2: signal 11, or the heap's own checks).
+// docs/adr/0118-emulated-vcpus-stay.md.
+StatusOr<bool> HasKvm(const Context& context, QmpClient& qmp);
+
 Status PlugCpu(const Context& context, QmpClient& qmp, const CpuSlot& slot);
 // Asks the guest for it and waits until it has let go. FAILED_PRECONDITION when the guest refuses.
 Status UnplugCpu(const Context& context, QmpClient& qmp, const CpuSlot& slot);

@@ -173,7 +173,7 @@ std::string QemuVm::agent_socket() const {
 
 StatusOr<VmInformation> QemuVm::Information(const Context& context) {
   HUSK_ASSIGN_OR_RETURN(const auto qmp, Qmp(context));
-  HUSK_ASSIGN_OR_RETURN(const json kvm, qmp->Execute(context, "query-kvm"));
+  HUSK_ASSIGN_OR_RETURN(const bool accelerated, HasKvm(context, *qmp));
   HUSK_ASSIGN_OR_RETURN(const auto slots, ReadCpuSlots(context, *qmp));
   HUSK_ASSIGN_OR_RETURN(const json memory, qmp->Execute(context, "query-memory-size-summary"));
   HUSK_ASSIGN_OR_RETURN(const json devices, qmp->Execute(context, "query-memory-devices"));
@@ -182,9 +182,10 @@ StatusOr<VmInformation> QemuVm::Information(const Context& context) {
   const std::uint64_t boot = NumberMember(memory, "base-memory");
   VmInformation information{
       .process = process_->identity(),
-      .accelerator = BoolMember(kvm, "enabled") ? Accelerator::kKvm : Accelerator::kTcg,
+      .accelerator = accelerated ? Accelerator::kKvm : Accelerator::kTcg,
       .vcpus = static_cast<std::uint32_t>(present),
       .maximum_vcpus = static_cast<std::uint32_t>(slots.size()),
+      .vcpus_stay = !accelerated,
       .memory_bytes = boot + SumOfDevices(devices, "size"),
       .requested_memory_bytes = boot + SumOfDevices(devices, "requested-size"),
       .boot_memory_bytes = boot,

@@ -30,6 +30,8 @@ Status QemuVm::SetVcpus(const Context& context, std::uint32_t count) {
   }
   for (std::size_t number = slots.size() - 1; number >= count; --number) {
     if (slots[number].path.empty()) continue;
+    HUSK_ASSIGN_OR_RETURN_DOING(const bool accelerated, HasKvm(context, *qmp), doing);
+    if (!accelerated) return absl::FailedPreconditionError(absl::StrCat(doing, ": an emulated VM keeps its vCPUs"));
     HUSK_RETURN_IF_ERROR_DOING(UnplugCpu(context.WithTimeout(kGuestPatience), *qmp, slots[number]),
                                absl::StrCat(doing, ": take ", number, " out"));
   }
