@@ -115,7 +115,8 @@ class Daemon {
     if (streaming_) streaming_->Stop();
     if (lanes_) lanes_->Drain();
     if (runtime_) runtime_->Detach();
-    spdlog::info("stopped; the pods go on running");
+    // One that never served has no pods to speak of, and the reason why comes after this.
+    if (server_) spdlog::info("stopped; the pods go on running");
   }
 
  private:

@@ -377,8 +377,7 @@ class Cluster:
         """From the description of one whose process was killed: down() removes what it left."""
         cluster = cls(number, say)
         for pid, start, _ in description["processes"].values():
-            if host.start_time(pid) == start:
-                os.kill(pid, signal.SIGKILL)
+            host.end(pid, start)
         if cluster.namespace.exists():
             cluster._made_namespace = True
             cluster.namespace.enter()

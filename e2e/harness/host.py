@@ -4,6 +4,8 @@ import json
 import os
 import pathlib
 import re
+import select
+import signal
 import subprocess
 
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
@@ -39,6 +41,21 @@ def start_time(pid):
 def state(pid):
     fields = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return fields[0] if fields else None
+
+
+def end(pid, started):
+    """kill -9 of the process that started at that time (see start_time()), and its end: its locks and ports are free then.
+    One that has gone is none of our business."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if start_time(pid) == started:
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            select.select([process], [], [])
+    finally:
+        os.close(process)
 
 
 def resident_bytes(pid):

@@ -43,6 +43,6 @@ def test_pods_end_in_order_before_the_node_does(cluster, space, tmp_path):
             assert found["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 3
         space.wait_for("pod", "late", lambda found: found["status"].get("reason") == "NodeShutdown", "to be refused")
         logind.cancel()
-        logind.wait_for_lock()
+        logind.wait_for_lock(2)
         space.run(pod("after", shell("main", "sleep 100000", cluster.image)))
     assert readiness(cluster)["status"] == "True"

@@ -49,8 +49,8 @@ class Caller(threading.Thread):
 
 def test_a_deployment_rolls_over_behind_its_service_without_a_gap(cluster, space):
     # Whoever is asked to end waits until nobody is sent to it any more.
-    spec = pod_spec(server(cluster.image, "one", lifecycle={"preStop": {"sleep": {"seconds": 4}}}),
-                    terminationGracePeriodSeconds=5)
+    spec = pod_spec(server(cluster.image, "one", lifecycle={"preStop": {"sleep": {"seconds": 15}}}),
+                    terminationGracePeriodSeconds=60)
     deployment = workload("Deployment", "web", spec, replicas=2,
                           strategy={"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}})
     space.apply(deployment, {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
