@@ -10,6 +10,7 @@ import pytest
 
 from harness import cri, host
 from harness.daemon import eventually
+from test_vm_death import machine_of
 
 MEBIBYTE = 1 << 20
 SLEEP = ["/bin/sleep", "100000"]
@@ -275,6 +276,19 @@ def test_limits_outlive_huskd(limited, huskd):
     in_force = limited.status().resources.linux
     assert (in_force.memory_limit_in_bytes, in_force.cpu_shares) == (96 * MEBIBYTE, 1024)
     assert json.loads(limited.pod.client.ContainerStatus(container_id=limited.id, verbose=True).info["info"])["pid"] > 1
+
+
+def test_what_a_guest_frees_goes_back_to_the_host(huskd, pod, image):
+    taking = "x=$(head -c 150000000 /dev/zero | tr '\\0' a); echo taken; sleep 100000"
+    machine = machine_of(huskd, pod)
+    before = host.resident_bytes(machine)
+    taker = pod.run("taker", image, ["/bin/sh", "-c", taking])
+    taker.wait_for_log("taken\n")
+    assert host.resident_bytes(machine) > before + 128 * MEBIBYTE
+    pod.client.StopContainer(container_id=taker.id, timeout=0)
+    eventually(lambda: host.resident_bytes(machine) < before + 32 * MEBIBYTE,
+               lambda: f"QEMU to let go of memory: {before} before, now {host.resident_bytes(machine)}")
+    pod.client.RemoveContainer(container_id=taker.id)
 
 
 def test_a_vm_out_of_memory_is_told_from_a_container_at_its_limit(pod, image):

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/guest/files.h"
+#include "agent/guest/meminfo.h"
 #include "agent/guest/retry.h"
 #include "agent/guest/text.h"
 
@@ -38,7 +39,8 @@ std::set<std::uint32_t> PresentCpus(const std::string& directory) {
 
 }  // namespace
 
-GuestSize::GuestSize(EventLoop& loop, Places places) : loop_(loop), places_(std::move(places)) {}
+GuestSize::GuestSize(EventLoop& loop, Places places, MemoryMark& mark)
+    : loop_(loop), places_(std::move(places)), mark_(mark) {}
 
 bool GuestSize::Online(const std::string& cpu) const {
   const auto online = ReadFile(cpu + "/online", 16);
@@ -81,24 +83,14 @@ void GuestSize::Resize(const v1::ResizeGuestRequest& request,
   WriteFile(places_.online_policy, request.unmovable_memory() ? "contig-zones" : "auto-movable").IgnoreError();
   Retry(
       loop_, kHotplugPatience, [this, count = request.cpus()] { return BringCpusTo(count); },
-      [this, done = std::move(done)](const Status& status) {
+      [this, grows = request.memory_can_grow(), done = std::move(done)](const Status& status) {
         if (!status.ok()) return done(status);
+        grows ? mark_.Set() : mark_.Remove();
         v1::ResizeGuestResponse response;
         response.set_online_cpus(OnlineCpus());
         response.set_memory_total_bytes(MemoryTotalBytes());
         done(std::move(response));
       });
-}
-
-std::uint64_t MemoryTotalBytes() {
-  const auto meminfo = ReadFile("/proc/meminfo", 4096);
-  if (!meminfo.ok()) return 0;
-  for (const std::string_view line : Split(*meminfo, '\n')) {
-    const std::vector<std::string_view> words = SplitWords(line, ' ');
-    std::uint64_t kibibytes = 0;
-    if (words.size() >= 2 && words[0] == "MemTotal:" && ParseNumber(words[1], kibibytes)) return kibibytes * 1024;
-  }
-  return 0;
 }
 
 }  // namespace husk::agent

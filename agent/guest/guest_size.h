@@ -8,6 +8,7 @@
 
 #include "agent/common/status.h"
 #include "agent/guest/event_loop.h"
+#include "agent/guest/memory_mark.h"
 #include "agent/proto/agent.pb.h"
 
 namespace husk::agent {
@@ -19,7 +20,8 @@ class GuestSize {
     std::string cpus = {};           // /sys/devices/system/cpu
     std::string online_policy = {};  // of memory: /sys/module/memory_hotplug/parameters/online_policy
   };
-  GuestSize(EventLoop& loop, Places places);
+  // `mark` outlives it.
+  GuestSize(EventLoop& loop, Places places, MemoryMark& mark);
 
   // ResizeGuest of agent.proto. `done` may be called before it returns.
   void Resize(const v1::ResizeGuestRequest& request, std::function<void(StatusOr<v1::ResizeGuestResponse>)> done);
@@ -32,10 +34,8 @@ class GuestSize {
 
   EventLoop& loop_;
   const Places places_;
+  MemoryMark& mark_;
 };
-
-// Of /proc/meminfo; 0 if it does not tell.
-std::uint64_t MemoryTotalBytes();
 
 }  // namespace husk::agent
 

@@ -28,8 +28,12 @@ class GuestSizeTest : public ::testing::Test {
     }
     std::ofstream(base_ + "/policy") << "contig-zones";
     loop_ = EventLoop::Create().value();
+    mark_.emplace(*loop_, MemoryMark::Places{}, [] {});
   }
-  void TearDown() override { std::filesystem::remove_all(base_); }
+  void TearDown() override {
+    mark_.reset();
+    std::filesystem::remove_all(base_);
+  }
 
   void PlugCpu(int number) {
     const std::string cpu = base_ + "/cpus/cpu" + std::to_string(number);
@@ -53,10 +57,11 @@ class GuestSizeTest : public ::testing::Test {
 
   std::string base_;
   std::unique_ptr<EventLoop> loop_;
+  std::optional<MemoryMark> mark_;
 };
 
 TEST_F(GuestSizeTest, CpusAreOnlineUpToTheNumber) {
-  GuestSize size(*loop_, {.cpus = base_ + "/cpus", .online_policy = base_ + "/policy"});
+  GuestSize size(*loop_, {.cpus = base_ + "/cpus", .online_policy = base_ + "/policy"}, *mark_);
   EXPECT_EQ(size.OnlineCpus(), 1U);
   PlugCpu(1);
   PlugCpu(2);
@@ -69,7 +74,7 @@ TEST_F(GuestSizeTest, CpusAreOnlineUpToTheNumber) {
 }
 
 TEST_F(GuestSizeTest, ACpuThatTheKernelDoesNotSeeYetIsWaitedFor) {
-  GuestSize size(*loop_, {.cpus = base_ + "/cpus", .online_policy = base_ + "/policy"});
+  GuestSize size(*loop_, {.cpus = base_ + "/cpus", .online_policy = base_ + "/policy"}, *mark_);
   loop_->After(std::chrono::milliseconds(50), [this] { PlugCpu(1); });
   const auto resized = Resize(size, 2);
   ASSERT_TRUE(resized.ok()) << resized.status();
@@ -77,7 +82,7 @@ TEST_F(GuestSizeTest, ACpuThatTheKernelDoesNotSeeYetIsWaitedFor) {
 }
 
 TEST_F(GuestSizeTest, WhatIsMeantForMovingIsSetAnewEachTime) {
-  GuestSize size(*loop_, {.cpus = base_ + "/cpus", .online_policy = base_ + "/policy"});
+  GuestSize size(*loop_, {.cpus = base_ + "/cpus", .online_policy = base_ + "/policy"}, *mark_);
   ASSERT_TRUE(Resize(size, 1).ok());
   EXPECT_EQ(Read("/policy").substr(0, 12), "auto-movable");
   ASSERT_TRUE(Resize(size, 1, true).ok());
@@ -85,7 +90,7 @@ TEST_F(GuestSizeTest, WhatIsMeantForMovingIsSetAnewEachTime) {
 }
 
 TEST_F(GuestSizeTest, NoCpuAtAllIsNoSize) {
-  GuestSize size(*loop_, {.cpus = base_ + "/cpus", .online_policy = base_ + "/policy"});
+  GuestSize size(*loop_, {.cpus = base_ + "/cpus", .online_policy = base_ + "/policy"}, *mark_);
   EXPECT_THAT(std::string(Resize(size, 0).status().message()), HasSubstr("cpus"));
 }
 

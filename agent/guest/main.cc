@@ -60,6 +60,7 @@ Status RunAgent() {
                   .huge_pages = {.pools = "/sys/kernel/mm/hugepages", .compact = "/proc/sys/vm/compact_memory"}},
        .size = {.cpus = "/sys/devices/system/cpu",
                 .online_policy = "/sys/module/memory_hotplug/parameters/online_policy"},
+       .memory = {.cgroup = "/sys/fs/cgroup/husk", .meminfo = "/proc/meminfo"},
        .scratch = kScratch,
        .measure_command = {"/proc/self/exe", kMeasureTrees}});
   HUSK_RETURN_IF_ERROR(service.Start());

@@ -73,6 +73,9 @@ Payload Poller::Collect(const v1::PollRequest& request) {
       status.set_stderr_offset(process->io.standard_error().buffer().acknowledged());
     }
   }
+  if (request.has_memory_shortages() && mark_.shortages() > request.memory_shortages()) {
+    response.set_memory_shortages(mark_.shortages());
+  }
   answer.Append(response.SerializeAsString());
   return answer;
 }

@@ -9,6 +9,7 @@
 #include "agent/common/status.h"
 #include "agent/guest/containers.h"
 #include "agent/guest/event_loop.h"
+#include "agent/guest/memory_mark.h"
 #include "agent/guest/payload.h"
 #include "agent/proto/agent.pb.h"
 
@@ -20,7 +21,8 @@ class Poller {
   // Gets a v1::PollResponse, whose data lies where the streams keep it.
   using Done = std::function<void(StatusOr<Payload>)>;
 
-  Poller(EventLoop& loop, Containers& containers) : loop_(loop), containers_(containers) {}
+  Poller(EventLoop& loop, Containers& containers, const MemoryMark& mark)
+      : loop_(loop), containers_(containers), mark_(mark) {}
   Poller(const Poller&) = delete;
   Poller& operator=(const Poller&) = delete;
 
@@ -42,6 +44,7 @@ class Poller {
 
   EventLoop& loop_;
   Containers& containers_;
+  const MemoryMark& mark_;
   bool changed_ = false;
   std::list<Parked> parked_;
 };

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/guest/files.h"
+#include "agent/guest/meminfo.h"
 #include "agent/guest/text.h"
 
 namespace husk::agent {
@@ -41,8 +42,9 @@ Service::Service(EventLoop& loop, Children& children, UniqueFd port, const Parts
     : loop_(loop),
       guest_(*parts.guest),
       volumes_(*parts.volumes),
-      size_(loop, parts.size),
-      poller_(loop, containers_),
+      memory_mark_(loop, parts.memory, [this] { poller_.Changed(); }),
+      size_(loop, parts.size, memory_mark_),
+      poller_(loop, containers_, memory_mark_),
       crun_(loop, children, parts.crun, parts.crun_state),
       containers_(loop, children, crun_, *parts.roots, volumes_, parts.places, [this] { poller_.Changed(); }),
       stats_(loop, children,

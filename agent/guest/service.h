@@ -13,6 +13,7 @@
 #include "agent/guest/containers.h"
 #include "agent/guest/forwardings.h"
 #include "agent/guest/guest_size.h"
+#include "agent/guest/memory_mark.h"
 #include "agent/guest/poller.h"
 #include "agent/guest/sandbox.h"
 #include "agent/guest/stats.h"
@@ -31,6 +32,7 @@ class Service {
     std::string crun_state;
     Containers::Places places;
     GuestSize::Places size = {};
+    MemoryMark::Places memory = {};
     std::string scratch;                       // where the scratch disk is mounted, when it is
     std::vector<std::string> measure_command;  // FileUsageMeter's
   };
@@ -55,6 +57,7 @@ class Service {
   EventLoop& loop_;
   Guest& guest_;
   Volumes& volumes_;
+  MemoryMark memory_mark_;
   GuestSize size_;
   Poller poller_;
   Crun crun_;

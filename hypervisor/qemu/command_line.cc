@@ -72,6 +72,11 @@ void AddMemory(const CommandLineInput& input, Arguments& arguments) {
                                         ",memdev=pluggable,requested-size=0,disable-legacy=on"));
 }
 
+// Never inflated: the guest reports by it which pages are free, and QEMU gives those back to the host.
+void AddFreePageReporting(Arguments& arguments) {
+  arguments.Add("-device", "virtio-balloon-pci,id=balloon,free-page-reporting=on,disable-legacy=on");
+}
+
 void AddScratch(const CommandLineScratch& scratch, Arguments& arguments) {
   arguments.Add("-add-fd", absl::StrCat("fd=", scratch.descriptor, ",set=", kScratchFdset));
   const BlockFile file{.fdset = kScratchFdset,
@@ -130,6 +135,7 @@ std::vector<std::string> BuildCommandLine(const CommandLineInput& input) {
   Arguments arguments(input.qemu_binary);
   AddMachine(input, arguments);
   AddMemory(input, arguments);
+  AddFreePageReporting(arguments);
   arguments.Add("-device", "virtio-scsi-pci,id=scsi,disable-legacy=on");
   if (input.scratch) AddScratch(*input.scratch, arguments);
   AddNetwork(input.taps, arguments);

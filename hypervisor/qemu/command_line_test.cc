@@ -54,6 +54,7 @@ TEST(CommandLineTest, TheSmallestVm) {
           "-accel", "tcg,thread=multi,tb-size=64", "-cpu", "max", "-smp",
           "cpus=1,maxcpus=1,sockets=1,cores=1,threads=1", "-object",
           "memory-backend-memfd,id=boot,size=134217728,share=on,reserve=off,dump=off", "-m", "size=131072K", "-device",
+          "virtio-balloon-pci,id=balloon,free-page-reporting=on,disable-legacy=on", "-device",
           "virtio-scsi-pci,id=scsi,disable-legacy=on", "-device",
           "virtio-serial-pci,id=serial,max_ports=2,disable-legacy=on", "-chardev",
           "socket,id=agent,fd=6,server=on,wait=off", "-device",

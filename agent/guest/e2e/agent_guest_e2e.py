@@ -246,6 +246,23 @@ def test_oom(pod):
     assert status.oom_killed and status.exit_code != 0, status
 
 
+def test_memory_that_could_grow(pod):
+    """Who comes to the end of memory is held, and it is told; when no more memory comes, it meets that end."""
+    pod.client.call("ResizeGuest", cpus=1, memory_can_grow=True)
+    pod.run("growing", ["sh", "-c", "exec tail /dev/zero"])
+    watch = [pod.proto.ProcessRef(container_id="growing")]
+    answer = pod.client.call("Poll", watch=watch, wait_milliseconds=60000, memory_shortages=0)
+    assert answer.memory_shortages == 1 and not answer.exits, answer
+    answer = pod.client.call("Poll", watch=watch, wait_milliseconds=60000, memory_shortages=1)
+    assert answer.memory_shortages > 1 and not answer.exits, answer
+    _, _, status = pod.finish("growing")
+    assert status.oom_killed and status.guest_out_of_memory, status
+    # What is asked for after that is for a new mark.
+    pod.client.call("ResizeGuest", cpus=1)
+    answer = pod.client.call("Poll", wait_milliseconds=1, memory_shortages=1 << 40)
+    assert not answer.memory_shortages, answer
+
+
 def test_remove_running(pod):
     for name in ("first", "second"):
         pod.run(name, ["sleep", "1000"])
@@ -256,7 +273,8 @@ def test_remove_running(pod):
     assert not pod.client.call("ListProcesses").processes
 
 
-TESTS = [test_user_and_files, test_refusals, test_stdin_exec_and_signal, test_reconnect, test_oom, test_remove_running]
+TESTS = [test_user_and_files, test_refusals, test_stdin_exec_and_signal, test_reconnect, test_oom,
+         test_memory_that_could_grow, test_remove_running]
 
 
 def describe(proto, guest, pod):
