@@ -1,10 +1,12 @@
 """Deployments and DaemonSets that are replaced by a next version: behind a Service without a gap, and many at once."""
 
+import contextlib
 import os
 import threading
 import urllib.error
 import urllib.request
 
+from harness.daemon import eventually
 from harness.manifests import pod_spec, shell, workload
 
 PROBE = {"timeoutSeconds": 20, "failureThreshold": 60}
@@ -33,11 +35,19 @@ class Caller(threading.Thread):
         self.url, self.heard, self.failures = url, [], []
         self._ends = threading.Event()
 
+    def _ask(self):
+        with urllib.request.urlopen(self.url, timeout=60) as answer:
+            return answer.read().decode().strip()
+
+    def is_answered(self):
+        with contextlib.suppress(OSError):
+            return bool(self._ask())
+        return False
+
     def run(self):
         while not self._ends.is_set():
             try:
-                with urllib.request.urlopen(self.url, timeout=60) as answer:
-                    self.heard.append(answer.read().decode().strip())
+                self.heard.append(self._ask())
             except OSError as error:
                 self.failures.append(f"after {len(self.heard)} answers: {error}")
             self._ends.wait(0.02)
@@ -49,7 +59,7 @@ class Caller(threading.Thread):
 
 def test_a_deployment_rolls_over_behind_its_service_without_a_gap(cluster, space):
     # Whoever is asked to end waits until nobody is sent to it any more.
-    spec = pod_spec(server(cluster.image, "one", lifecycle={"preStop": {"sleep": {"seconds": 15}}}),
+    spec = pod_spec(server(cluster.image, "one", lifecycle={"preStop": {"sleep": {"seconds": 10}}}),
                     terminationGracePeriodSeconds=60)
     deployment = workload("Deployment", "web", spec, replicas=2,
                           strategy={"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}})
@@ -58,6 +68,8 @@ def test_a_deployment_rolls_over_behind_its_service_without_a_gap(cluster, space
     space.wait_for("deployment", "web", rolled_out, "to be available")
     address = space.get("service", "web")["spec"]["clusterIP"]
     caller = Caller(f"http://{address}/version")
+    # The service proxy hears of the endpoints in its own time.
+    eventually(caller.is_answered, "the service to answer")
     caller.start()
     try:
         spec["containers"][0]["env"][0]["value"] = "two"
