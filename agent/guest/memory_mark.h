@@ -1,5 +1,5 @@
 // A mark below the end of the guest's memory: containers that reach it are slowed down until there is more.
-// docs/adr/0126-memory-on-demand.md
+// Whoever allocates is held, not watched: a process fills what is left before figures that are polled would tell of it.
 #ifndef HUSK_AGENT_GUEST_MEMORY_MARK_H_
 #define HUSK_AGENT_GUEST_MEMORY_MARK_H_
 
