@@ -191,6 +191,13 @@ void FakeGuest::WriteVolume(const std::string& volume_id, const std::string& pat
   state_->volumes[volume_id][path] = bytes;
 }
 
+void FakeGuest::SetMemoryNews(const v1::MemoryNews& news, std::uint64_t spare_bytes) {
+  const MutexLock lock(state_->mutex);
+  state_->memory = news;
+  state_->spare_memory = spare_bytes;
+  state_->changed.NotifyAll();
+}
+
 void FakeGuest::SetStats(const v1::StatsResponse& stats) {
   const MutexLock lock(state_->mutex);
   state_->stats = stats;

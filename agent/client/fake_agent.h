@@ -121,6 +121,8 @@ class FakeGuest {
   [[nodiscard]] bool shut_down() const;
   // What Stats answers from now on; nothing at first.
   void SetStats(const v1::StatsResponse& stats);
+  // What the guest has to say of its memory from now on: a Poll is answered at once when it has been told less.
+  void SetMemoryNews(const v1::MemoryNews& news, std::uint64_t spare_bytes);
 
  private:
   friend class FakeAgentClient;

@@ -258,6 +258,11 @@ StatusOr<v1::PollResponse> FakeAgentClient::Poll(const Context& context, const v
 
 v1::PollResponse FakeAgentClient::Collect(const v1::PollRequest& request) {
   v1::PollResponse response;
+  if (request.has_memory() && (guest_.memory.shortages() > request.memory().shortages() ||
+                               guest_.memory.surpluses() > request.memory().surpluses())) {
+    *response.mutable_memory() = guest_.memory;
+    response.set_spare_memory_bytes(guest_.spare_memory);
+  }
   std::size_t room = request.maximum_bytes() == 0 ? kDefaultMaximumPollBytes : request.maximum_bytes();
   for (const v1::StreamCursor& cursor : request.cursors()) {
     FakeProcess* process = guest_.Find(cursor.container_id(), cursor.exec_id());

@@ -205,8 +205,10 @@ struct FakeGuest::State {
   std::string staged ABSL_GUARDED_BY(mutex);
   std::map<std::string, v1::ContainerSpec> containers ABSL_GUARDED_BY(mutex);
   std::map<FakeProcessKey, FakeProcess> processes ABSL_GUARDED_BY(mutex);
-  std::map<std::string, std::string> resources ABSL_GUARDED_BY(mutex);     // by container, as last updated
-  std::optional<v1::ResizeGuestRequest> resized ABSL_GUARDED_BY(mutex);    // the last
+  std::map<std::string, std::string> resources ABSL_GUARDED_BY(mutex);   // by container, as last updated
+  std::optional<v1::ResizeGuestRequest> resized ABSL_GUARDED_BY(mutex);  // the last
+  v1::MemoryNews memory ABSL_GUARDED_BY(mutex);
+  std::uint64_t spare_memory ABSL_GUARDED_BY(mutex) = 0;
   std::map<std::uint32_t, FakeListener> listeners ABSL_GUARDED_BY(mutex);  // by port
   std::map<std::string, FakeForwarding> forwardings ABSL_GUARDED_BY(mutex);
   std::function<void(v1::PollForwardingResponse&)> forwarding_filter ABSL_GUARDED_BY(mutex);

@@ -26,6 +26,16 @@ const std::vector<std::string>& FaultPoints() {
       "create_container.devices_attached",
       "create_container.created_in_guest",
       "create_container.created_recorded",
+      // A resize: growing, the container's limits, shrinking
+      "resize.recorded",
+      "resize.host_raised",
+      "resize.memory_plugged",
+      "resize.vcpus_plugged",
+      "resize.guest_grown",
+      "resize.container_updated",
+      "resize.guest_shrunk",
+      "resize.memory_unplugged",
+      "resize.host_lowered",
       // RemovePodSandbox (with the stop it implies)
       "stop_pod.vm_stopped",
       "stop_pod.network_removed",

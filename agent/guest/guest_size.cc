@@ -83,9 +83,10 @@ void GuestSize::Resize(const v1::ResizeGuestRequest& request,
   WriteFile(places_.online_policy, request.unmovable_memory() ? "contig-zones" : "auto-movable").IgnoreError();
   Retry(
       loop_, kHotplugPatience, [this, count = request.cpus()] { return BringCpusTo(count); },
-      [this, grows = request.memory_can_grow(), done = std::move(done)](const Status& status) {
+      [this, grows = request.memory_can_grow(), leaving = request.leaving_memory_bytes(),
+       done = std::move(done)](const Status& status) {
         if (!status.ok()) return done(status);
-        grows ? mark_.Set() : mark_.Remove();
+        grows ? mark_.Set(leaving) : mark_.Remove();
         v1::ResizeGuestResponse response;
         response.set_online_cpus(OnlineCpus());
         response.set_memory_total_bytes(MemoryTotalBytes());

@@ -125,7 +125,11 @@ Status SetUpGuest(const std::string& module_list) {
   HUSK_RETURN_IF_ERROR(MountAll());
   HUSK_RETURN_IF_ERROR(LoadModules(module_list));
   HUSK_RETURN_IF_ERROR(DelegateControllers());
-  // Memory that is plugged in later is used at once.
+  // Memory that is plugged in later is used at once, and as much of it as the kernel can bear only for what can be
+  // moved, so that it can be taken out again. A kernel without that choice uses it for everything.
+  WriteFile("/sys/module/memory_hotplug/parameters/online_policy", "auto-movable").IgnoreError();
+  // As the kubelet has it on a node. Memory that is promised may come later, by a resize.
+  WriteFile("/proc/sys/vm/overcommit_memory", "1").IgnoreError();
   WriteFile("/sys/devices/system/memory/auto_online_blocks", "online").IgnoreError();
   return LoopbackUp();
 }

@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <string_view>
 #include <utility>
@@ -23,6 +24,10 @@ constexpr std::uint64_t kMargin = std::uint64_t{32} << 20;
 // Whoever is below the mark by no more than that has reached it: the kernel charges in batches.
 constexpr std::uint64_t kNear = std::uint64_t{4} << 20;
 constexpr auto kPatience = std::chrono::seconds(10);
+// There is too much when half of it, and more than a small VM's, was not used in so many looks.
+constexpr auto kLookInterval = std::chrono::seconds(2);
+constexpr int kLooks = 5;
+constexpr std::uint64_t kLeastSurplus = std::uint64_t{192} << 20;
 // Microseconds that somebody waited for memory, out of how many: the shortest window that the kernel takes.
 constexpr std::string_view kTrigger = "some 20000 500000";
 
@@ -40,19 +45,23 @@ std::uint64_t MarkBytes(const MemoryMark::Places& places) {
   return containers > kMargin ? containers - kMargin : 0;
 }
 
-MemoryMark::MemoryMark(EventLoop& loop, Places places, std::function<void()> on_shortage)
-    : loop_(loop), places_(std::move(places)), on_shortage_(std::move(on_shortage)) {}
+MemoryMark::MemoryMark(EventLoop& loop, Places places, std::function<void()> on_news)
+    : loop_(loop), places_(std::move(places)), on_news_(std::move(on_news)) {}
 
 MemoryMark::~MemoryMark() {
   if (patience_) loop_.Cancel(*patience_);
+  if (look_) loop_.Cancel(*look_);
   if (pressure_.valid()) loop_.Unwatch(pressure_.get());
 }
 
-void MemoryMark::Set() {
+void MemoryMark::Set(std::uint64_t leaving_bytes) {
   WatchPressure();
   if (!pressure_.valid()) return;
-  mark_ = MarkBytes(places_);
+  const std::uint64_t present = MarkBytes(places_);
+  mark_ = present - std::min(present, leaving_bytes);
   Write();
+  looks_with_surplus_ = 0;
+  if (!look_) LookForSurplus();
 }
 
 void MemoryMark::Remove() {
@@ -63,6 +72,23 @@ void MemoryMark::Remove() {
 void MemoryMark::Write() {
   if (patience_) loop_.Cancel(*std::exchange(patience_, std::nullopt));
   WriteFile(places_.cgroup + "/memory.high", mark_ ? absl::StrCat(*mark_) : "max").IgnoreError();
+}
+
+std::uint64_t MemoryMark::SpareBytes() const {
+  const std::uint64_t could = MarkBytes(places_);
+  return could - std::min(could, CgroupMemoryInUse(places_.cgroup));
+}
+
+void MemoryMark::LookForSurplus() {
+  look_.reset();
+  if (!mark_) return;
+  look_ = loop_.After(kLookInterval, [this] { LookForSurplus(); });
+  const std::uint64_t spare = SpareBytes();
+  looks_with_surplus_ = spare >= kLeastSurplus && spare >= *mark_ / 2 ? looks_with_surplus_ + 1 : 0;
+  if (looks_with_surplus_ < kLooks) return;
+  looks_with_surplus_ = 0;
+  ++surpluses_;
+  on_news_();
 }
 
 void MemoryMark::WatchPressure() {
@@ -84,7 +110,7 @@ void MemoryMark::OnPressure() {
       Remove();
     });
   }
-  on_shortage_();
+  on_news_();
 }
 
 }  // namespace husk::agent

@@ -73,8 +73,11 @@ Payload Poller::Collect(const v1::PollRequest& request) {
       status.set_stderr_offset(process->io.standard_error().buffer().acknowledged());
     }
   }
-  if (request.has_memory_shortages() && mark_.shortages() > request.memory_shortages()) {
-    response.set_memory_shortages(mark_.shortages());
+  if (request.has_memory() &&
+      (mark_.shortages() > request.memory().shortages() || mark_.surpluses() > request.memory().surpluses())) {
+    response.mutable_memory()->set_shortages(mark_.shortages());
+    response.mutable_memory()->set_surpluses(mark_.surpluses());
+    response.set_spare_memory_bytes(mark_.SpareBytes());
   }
   answer.Append(response.SerializeAsString());
   return answer;

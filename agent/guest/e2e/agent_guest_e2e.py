@@ -251,16 +251,16 @@ def test_memory_that_could_grow(pod):
     pod.client.call("ResizeGuest", cpus=1, memory_can_grow=True)
     pod.run("growing", ["sh", "-c", "exec tail /dev/zero"])
     watch = [pod.proto.ProcessRef(container_id="growing")]
-    answer = pod.client.call("Poll", watch=watch, wait_milliseconds=60000, memory_shortages=0)
-    assert answer.memory_shortages == 1 and not answer.exits, answer
-    answer = pod.client.call("Poll", watch=watch, wait_milliseconds=60000, memory_shortages=1)
-    assert answer.memory_shortages > 1 and not answer.exits, answer
+    for told in range(2):
+        news = pod.proto.MemoryNews(shortages=told)
+        answer = pod.client.call("Poll", watch=watch, wait_milliseconds=60000, memory=news)
+        assert answer.memory.shortages > told and not answer.memory.surpluses and not answer.exits, answer
     _, _, status = pod.finish("growing")
     assert status.oom_killed and status.guest_out_of_memory, status
     # What is asked for after that is for a new mark.
     pod.client.call("ResizeGuest", cpus=1)
-    answer = pod.client.call("Poll", wait_milliseconds=1, memory_shortages=1 << 40)
-    assert not answer.memory_shortages, answer
+    answer = pod.client.call("Poll", wait_milliseconds=1, memory=pod.proto.MemoryNews(shortages=1 << 40))
+    assert not answer.HasField("memory"), answer
 
 
 def test_remove_running(pod):

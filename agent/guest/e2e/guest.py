@@ -84,17 +84,18 @@ class Client:
 
 
 class Guest:
-    def __init__(self, image, directory, disks, memory=256):
-        """disks: LUN → raw file."""
+    def __init__(self, image, directory, disks, memory=256, machine=("-accel", "tcg", "-cpu", "max"), processors=1, devices=(),
+                 kernel_options=""):
+        """disks: LUN → raw file. The others are QEMU's arguments."""
         self.directory = pathlib.Path(directory)
         self.port = self.directory / "agent.sock"
         self.console = self.directory / "console.log"
         image = pathlib.Path(image)
         command = [
             "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-nographic", "-no-reboot",
-            "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", str(memory),
+            "-machine", "q35", *machine, "-smp", str(processors), "-m", str(memory), *devices,
             "-kernel", image / "kernel", "-initrd", image / "initrd",
-            "-append", "console=ttyS0 quiet panic=-1 reboot=t no_timer_check " + (image / "cmdline").read_text().strip(),
+            "-append", "console=ttyS0 quiet panic=-1 reboot=t no_timer_check " + (image / "cmdline").read_text().strip() + kernel_options,
             "-serial", f"file:{self.console}",
             "-device", "virtio-serial-pci",
             "-chardev", f"socket,id=agent,path={self.port},server=on,wait=off",
