@@ -61,9 +61,9 @@ struct NetworkDevice {
 };
 
 struct VmConfig {
-  std::string id;  // the sandbox's: names things, has no other meaning
-  std::uint32_t vcpus = 1;
-  std::uint32_t maximum_vcpus = 1;         // slots for hotplug are made for the difference
+  std::string id;                          // the sandbox's: names things, has no other meaning
+  std::uint32_t vcpus = 1;                 // that the guest begins with
+  std::uint32_t maximum_vcpus = 1;         // slots for hotplug are made for the difference; an emulated VM has them all
   std::uint64_t memory_bytes = 0;          // a multiple of 2 MiB
   std::uint64_t maximum_memory_bytes = 0;  // at least memory_bytes; the difference can be plugged (virtio-mem)
   uid_t user = 0;                          // QEMU's own; never 0
@@ -85,7 +85,7 @@ struct VmInformation {
   ProcessIdentity process;
   Accelerator accelerator = Accelerator::kTcg;
   std::vector<std::string> command_line;
-  std::uint32_t vcpus = 0;  // as the VM has them now
+  std::uint32_t vcpus = 0;  // as the VM has them now; of an emulated one's the guest may have begun with fewer
   std::uint32_t maximum_vcpus = 0;
   bool vcpus_stay = false;         // what is plugged in cannot be taken out again; the guest can take it offline
   std::uint64_t memory_bytes = 0;  // as the VM has it now
@@ -93,6 +93,10 @@ struct VmInformation {
   std::uint64_t boot_memory_bytes = 0;       // what it was started with, which it cannot give back
   std::uint64_t maximum_memory_bytes = 0;
 };
+
+// A page of the guest's kernel that has come to lie somewhere in plugged memory holds 2 MiB of it for as long as it
+// likes. So little is not worth asking for again; it is part of what is told.
+inline constexpr std::uint64_t kMemoryThatMayStay = std::uint64_t{16} << 20;
 
 // How a VM ended.
 struct VmExit {
@@ -134,7 +138,8 @@ class Vm {
 
   // The memory that the VM has beside what it was started with, a multiple of 4 MiB. More of it: returns when the guest
   // has taken it; RESOURCE_EXHAUSTED, and it stays as it was, when VmConfig allows less or the guest does not take it
-  // in time. Less: the guest gives back what it does not use, when it can; returns when it has, or after a moment.
+  // in time. Less: the guest gives back what it does not use, when it can; returns when it has, but for
+  // kMemoryThatMayStay, or after some seconds.
   virtual Status SetPluggedMemory(const Context& context, std::uint64_t bytes) = 0;
 
   // Numbers of vCPUs begin with 0, and those that the VM has are always the first ones: `count` of them from now on.

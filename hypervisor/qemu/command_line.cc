@@ -26,6 +26,11 @@ class Arguments {
   std::vector<std::string> arguments_;
 };
 
+// docs/adr/0118: an emulated VM cannot be given vCPUs safely while it runs. Its guest leaves offline what is too much.
+bool HasAllVcpus(const CommandLineInput& input) {
+  return input.accelerator == Accelerator::kTcg;
+}
+
 void AddMachine(const CommandLineInput& input, Arguments& arguments) {
   arguments.Add("-name", absl::StrCat("guest=", input.id));
   arguments.Add("-uuid", input.uuid);
@@ -49,8 +54,8 @@ void AddMachine(const CommandLineInput& input, Arguments& arguments) {
     arguments.Add("-cpu", "max");
   }
   // A socket per vCPU: what is plugged is a socket.
-  arguments.Add("-smp", absl::StrCat("cpus=", input.vcpus, ",maxcpus=", input.maximum_vcpus,
-                                     ",sockets=", input.maximum_vcpus, ",cores=1,threads=1"));
+  arguments.Add("-smp", absl::StrCat("cpus=", HasAllVcpus(input) ? input.maximum_vcpus : input.vcpus, ",maxcpus=",
+                                     input.maximum_vcpus, ",sockets=", input.maximum_vcpus, ",cores=1,threads=1"));
 }
 
 std::string MemoryBackend(const std::string& name, std::uint64_t bytes) {
@@ -147,7 +152,9 @@ std::vector<std::string> BuildCommandLine(const CommandLineInput& input) {
   if (!input.kernel.empty()) {
     arguments.Add("-kernel", input.kernel);
     if (!input.initrd.empty()) arguments.Add("-initrd", input.initrd);
-    arguments.Add("-append", input.kernel_command_line);
+    const bool some_stay_offline = HasAllVcpus(input) && input.vcpus < input.maximum_vcpus;
+    arguments.Add("-append", some_stay_offline ? absl::StrCat(input.kernel_command_line, " maxcpus=", input.vcpus)
+                                               : input.kernel_command_line);
   }
   return arguments.Take();
 }

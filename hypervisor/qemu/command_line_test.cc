@@ -69,7 +69,14 @@ TEST(CommandLineTest, RoomToGrow) {
   input.maximum_vcpus = 8;
   input.maximum_memory_bytes = 1024 * kMiB;
   const auto command_line = BuildCommandLine(input);
-  EXPECT_EQ(ValueOf(command_line, "-smp"), "cpus=1,maxcpus=8,sockets=8,cores=1,threads=1");
+  // docs/adr/0118: an emulated VM has them all, and its kernel begins with one.
+  EXPECT_EQ(ValueOf(command_line, "-smp"), "cpus=8,maxcpus=8,sockets=8,cores=1,threads=1");
+  input.kernel = "/guest/kernel";
+  input.kernel_command_line = "a=b";
+  EXPECT_EQ(ValueOf(BuildCommandLine(input), "-append"), "a=b maxcpus=1");
+  input.accelerator = Accelerator::kKvm;
+  EXPECT_EQ(ValueOf(BuildCommandLine(input), "-smp"), "cpus=1,maxcpus=8,sockets=8,cores=1,threads=1");
+  EXPECT_EQ(ValueOf(BuildCommandLine(input), "-append"), "a=b");
   EXPECT_EQ(ValueOf(command_line, "-m"), "size=131072K,maxmem=1048576K");
   EXPECT_THAT(command_line, Contains("memory-backend-memfd,id=pluggable,size=939524096,share=on,reserve=off,dump=off"));
   EXPECT_THAT(command_line, Contains("virtio-mem-pci,id=memory,memdev=pluggable,requested-size=0,disable-legacy=on"));

@@ -41,7 +41,7 @@ TEST_F(HypervisorQemuTest, StartsAndKills) {
   EXPECT_TRUE(vm->alive());
   const auto information = vm->Information(context_);
   ASSERT_TRUE(information.ok()) << information.status();
-  EXPECT_EQ(information->vcpus, 1U);
+  EXPECT_EQ(information->vcpus, 4U) << "an emulated one has all that it may have (docs/adr/0118)";
   EXPECT_EQ(information->memory_bytes, 128 * kMiB);
   EXPECT_EQ(information->accelerator, Accelerator::kTcg);
   EXPECT_EQ(information->command_line.at(0), "/usr/bin/qemu-system-x86_64");
@@ -63,7 +63,10 @@ TEST_F(HypervisorQemuTest, StartsAndKills) {
 TEST_F(HypervisorQemuTest, HasSlotsForHotplugFromTheStart) {
   auto config = Config("a");
   const std::string directory = config.state_directory;
-  MustStart(std::move(config)).reset();
+  auto vm = MustStart(std::move(config));
+  ASSERT_NE(vm, nullptr);
+  const bool stay = vm->Information(context_)->vcpus_stay;
+  vm.reset();
   const auto memory = Query(directory, "query-memory-devices");
   ASSERT_EQ(memory.size(), 1U);
   EXPECT_EQ(memory[0]["type"], "virtio-mem");
@@ -74,7 +77,7 @@ TEST_F(HypervisorQemuTest, HasSlotsForHotplugFromTheStart) {
   ASSERT_EQ(cpus.size(), 4U);
   int present = 0;
   for (const auto& cpu : cpus) present += cpu.contains("qom-path") ? 1 : 0;
-  EXPECT_EQ(present, 1);
+  EXPECT_EQ(present, stay ? 4 : 1) << "docs/adr/0118";
 }
 
 TEST_F(HypervisorQemuTest, MemoryThatNoGuestTakesIsNotAskedForAnyMore) {
@@ -104,14 +107,19 @@ TEST_F(HypervisorQemuTest, VcpusArePluggedInAndAskedBack) {
   EXPECT_TRUE(absl::IsInvalidArgument(vm->SetVcpus(context_, 0)));
   const Status much = vm->SetVcpus(context_, 5);
   EXPECT_TRUE(absl::IsResourceExhausted(much)) << much;
-  EXPECT_TRUE(vm->SetVcpus(context_, 1).ok());
+  // With KVM they are plugged in.
+  const bool stay = vm->Information(context_)->vcpus_stay;
+  const std::uint32_t most = stay ? 4 : 3;
+  if (!stay) {
+    EXPECT_TRUE(vm->SetVcpus(context_, 1).ok());
+  }
   for (int repetition = 0; repetition < 2; ++repetition) {
-    const Status plugged = vm->SetVcpus(context_, 3);
+    const Status plugged = vm->SetVcpus(context_, most);
     ASSERT_TRUE(plugged.ok()) << plugged;
   }
   const auto information = vm->Information(context_);
   ASSERT_TRUE(information.ok()) << information.status();
-  EXPECT_EQ(information->vcpus, 3U);
+  EXPECT_EQ(information->vcpus, most);
   EXPECT_EQ(information->maximum_vcpus, 4U);
   EXPECT_EQ(information->boot_memory_bytes, 128 * kMiB);
   EXPECT_EQ(information->requested_memory_bytes, 128 * kMiB);
@@ -121,7 +129,7 @@ TEST_F(HypervisorQemuTest, VcpusArePluggedInAndAskedBack) {
   const Status refused = vm->SetVcpus(context_, 1);
   EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
   EXPECT_THAT(std::string(refused.message()), HasSubstr(information->vcpus_stay ? "keeps its vCPUs" : "no guest"));
-  EXPECT_EQ(vm->Information(context_)->vcpus, 3U);
+  EXPECT_EQ(vm->Information(context_)->vcpus, most);
 }
 
 // VMM-03

@@ -14,7 +14,7 @@ namespace {
 using nlohmann::json;
 
 constexpr auto kGuestPatience = std::chrono::seconds(60);
-constexpr auto kReleaseWait = std::chrono::seconds(2);
+constexpr auto kReleaseWait = std::chrono::seconds(5);
 constexpr auto kUndoTimeout = std::chrono::seconds(15);
 constexpr std::chrono::milliseconds kLook{20};
 // What Linux takes at once of a device like this; of less it takes nothing, and waits.
@@ -64,7 +64,7 @@ Status AwaitRelease(const Context& context, QmpClient& qmp, std::uint64_t bytes)
   const Context limited = context.WithTimeout(kReleaseWait);
   for (;;) {
     HUSK_ASSIGN_OR_RETURN(const MemoryDevice device, ReadDevice(context, qmp));
-    if (device.size <= bytes || !SleepFor(limited, kLook).ok()) return absl::OkStatus();
+    if (device.size <= bytes + kMemoryThatMayStay || !SleepFor(limited, kLook).ok()) return absl::OkStatus();
   }
 }
 
