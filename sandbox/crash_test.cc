@@ -110,7 +110,7 @@ TEST_F(CrashTest, DuringCreateContainer) {
                       EXPECT_EQ(Guest(pod).container_ids().size(), known);
                       EXPECT_EQ(machine_.vm(pod)->disks.size(), known);
                       EXPECT_EQ(static_cast<std::size_t>(images_.leases()), known);
-                      EXPECT_EQ(machine_.vm(pod)->plugged_bytes > 0, known > 0);
+                      EXPECT_TRUE(Eventually([&] { return (machine_.vm(pod)->plugged_bytes > 0) == (known > 0); }));
                       RunContainer(pod);
                       EXPECT_EQ(runtime_->ListContainers({}).size(), 1U);
                       EXPECT_EQ(machine_.vm(pod)->disks.size(), 1U);
@@ -135,9 +135,61 @@ TEST_F(CrashTest, DuringRemoveContainer) {
         EXPECT_TRUE(runtime_->RemoveContainer(context_, id).ok());
         EXPECT_TRUE(Guest(pod).container_ids().empty());
         EXPECT_TRUE(machine_.vm(pod)->disks.empty());
-        EXPECT_EQ(machine_.vm(pod)->plugged_bytes, 0U);
+        EXPECT_TRUE(Eventually([&] { return machine_.vm(pod)->plugged_bytes == 0; }));
         EXPECT_EQ(images_.leases(), 0);
       });
+}
+
+// After a death at any step of it the limits that are shown are in force in the guest, and the VM fits them.
+TEST_F(CrashTest, DuringAResize) {
+  const auto limits = [](std::int64_t mebibytes, std::int64_t quota) {
+    LinuxResources resources;
+    resources.memory_limit_bytes = mebibytes << 20;
+    resources.cpu_quota = quota;
+    resources.cpu_period = 100'000;
+    return resources;
+  };
+  struct Size {
+    std::int64_t mebibytes;
+    std::int64_t quota;
+    std::uint64_t plugged;
+    std::uint32_t vcpus;
+  };
+  constexpr Size kSmall{.mebibytes = 64, .quota = 50'000, .plugged = 0, .vcpus = 1};
+  constexpr Size kLarge{.mebibytes = 512, .quota = 200'000, .plugged = std::uint64_t{376} << 20, .vcpus = 2};
+  for (const bool grows : {true, false}) {
+    SCOPED_TRACE(grows ? "grows" : "shrinks");
+    const Size& before = grows ? kSmall : kLarge;
+    const Size& after = grows ? kLarge : kSmall;
+    std::string pod;
+    std::string id;
+    DieAtEveryPassage(
+        [&] {
+          pod = RunPod();
+          ContainerConfig config = Config("main");
+          config.resources = limits(before.mebibytes, before.quota);
+          id = runtime_->CreateContainer(context_, pod, config).value_or("");
+          EXPECT_TRUE(runtime_->StartContainer(context_, id).ok());
+        },
+        [&] { runtime_->UpdateContainerResources(context_, id, limits(after.mebibytes, after.quota)).IgnoreError(); },
+        [&] {
+          const std::int64_t shown = StatusOf(id).config.resources.memory_limit_bytes >> 20;
+          const Size& now = shown == before.mebibytes ? before : after;
+          EXPECT_EQ(shown, now.mebibytes);
+          EXPECT_EQ(StatusOf(id).state, ContainerState::kRunning);
+          EXPECT_TRUE(Eventually([&] {
+            const std::string sent = Guest(pod).updated_resources(id);
+            return machine_.vm(pod)->plugged_bytes == now.plugged && machine_.vm(pod)->vcpus == now.vcpus &&
+                   (sent.empty() ? now.mebibytes == before.mebibytes
+                                 : sent.find(std::to_string(now.mebibytes << 20)) != std::string::npos);
+          }));
+          // The kubelet, which got no answer, asks again.
+          EXPECT_TRUE(runtime_->UpdateContainerResources(context_, id, limits(after.mebibytes, after.quota)).ok());
+          EXPECT_EQ(machine_.vm(pod)->plugged_bytes, after.plugged);
+          EXPECT_EQ(machine_.vm(pod)->vcpus, after.vcpus);
+          EXPECT_EQ(Guest(pod).resized() ? Guest(pod).resized()->cpus() : 1U, after.vcpus);
+        });
+  }
 }
 
 TEST_F(CrashTest, DuringRemovePod) {

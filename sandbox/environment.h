@@ -15,6 +15,7 @@
 #include "sandbox/host/scratch_disk.h"
 #include "sandbox/observer.h"
 #include "sandbox/paths.h"
+#include "sandbox/pod_monitor.h"
 #include "sandbox/runtime.h"
 #include "sandbox/store/store.h"
 #include "sandbox/waiting.h"
@@ -67,6 +68,10 @@ struct Environment {
   std::unique_ptr<Store> store;
   std::shared_ptr<VmEnds> vm_ends;
   std::unique_ptr<Places> boots;  // VMs that may boot at once
+  // Have ConvergePod called for this pod until it succeeds. Returns at once.
+  std::function<void(const std::string& pod_id)> owe_resize;
+  // What the pod's guest says of its memory. Returns at once.
+  std::function<void(const std::string& pod_id, const MemoryNews& news)> tell_memory;
 };
 
 }  // namespace husk::sandbox

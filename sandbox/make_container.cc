@@ -8,11 +8,11 @@
 #include "sandbox/cdi/inject.h"
 #include "sandbox/container_disks.h"
 #include "sandbox/container_operations.h"
-#include "sandbox/huge_pages.h"
 #include "sandbox/id.h"
 #include "sandbox/logging.h"
 #include "sandbox/oci/oci_config.h"
 #include "sandbox/oci/seccomp_localhost.h"
+#include "sandbox/resize.h"
 #include "sandbox/signals.h"
 
 namespace husk::sandbox {
@@ -155,12 +155,12 @@ StatusOr<std::string> MakeContainer(Environment& environment, const Context& con
   HUSK_ASSIGN_OR_RETURN(const auto volume_mounts, volumes->Prepare(context, config.mounts));
   FaultPoint("create_container.volumes_prepared");
 
-  if (HasHugePages(config.resources)) {
-    rollback.Add("give its huge pages back", [&environment, &pod, vm](const Context& undo) {
-      return vm->alive() ? GiveBackHugePages(environment, pod.Interruptible(undo), pod) : absl::OkStatus();
-    });
-    HUSK_RETURN_IF_ERROR(MakeRoomForHugePages(environment, context, pod, id, config.resources));
-  }
+  rollback.Add("make the VM as small as it was", [&environment, &pod, vm](const Context& undo) {
+    return vm->alive() ? FitPod(environment, pod.Interruptible(undo), pod, NeedsOf(pod)) : absl::OkStatus();
+  });
+  PodNeeds needs = NeedsOf(pod);
+  needs.containers.push_back(config.resources);
+  HUSK_RETURN_IF_ERROR_DOING(GrowPod(environment, context, pod, needs), LimitFields(config.resources));
 
   agent::v1::CreateContainerRequest request;
   *request.mutable_spec() = MakeSpec(id, config, image.run, lun, std::move(oci_config));

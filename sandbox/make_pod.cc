@@ -159,6 +159,7 @@ class Making {
     HUSK_ASSIGN_OR_RETURN_DOING(std::unique_ptr<hypervisor::Vm> vm, hypervisor->Start(context_, std::move(config)),
                                 "start the VM");
     TakeVm(environment_, context_, pod_, std::move(vm));
+    pod_.SetOnlineVcpus(size.vcpus);
     FaultPoint("run_pod.vm_started");
     return absl::OkStatus();
   }

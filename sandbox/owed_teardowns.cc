@@ -19,8 +19,9 @@ constexpr auto kTimeout = std::chrono::minutes(1);
 void OwedTeardowns::Owe(const std::string& name, Teardown teardown) {
   const MutexLock lock(mutex_);
   if (stop_.stop_requested()) return;
-  entries_.try_emplace(
+  const auto [entry, added] = entries_.try_emplace(
       name, Entry{.teardown = std::move(teardown), .retry = first_retry_, .due = Clock::now() + first_retry_});
+  if (!added && running_ == name) entry->second.again = true;
   if (!thread_.joinable()) thread_ = std::thread([this] { Run(); });
   changed_.NotifyAll();
 }
@@ -76,13 +77,19 @@ void OwedTeardowns::Note(const std::string& name, const Status& status) {
   const MutexLock lock(mutex_);
   const auto found = entries_.find(name);
   if (found == entries_.end()) return;
+  Entry& entry = found->second;
+  if (status.ok() && std::exchange(entry.again, false)) {
+    entry.retry = first_retry_;
+    entry.due = Clock::now();
+    return;
+  }
   if (status.ok()) {
     spdlog::info("{}: done", name);
     dropped = std::move(found->second.teardown);
     entries_.erase(found);
     return;
   }
-  Entry& entry = found->second;
+  entry.again = false;
   entry.retry = std::min(2 * entry.retry, kLongestRetry);
   entry.due = Clock::now() + entry.retry;
   spdlog::warn("{}: {}; trying again in {} ms", name, Words(status), entry.retry.count());

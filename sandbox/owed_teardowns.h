@@ -1,4 +1,4 @@
-// Teardowns that failed. See docs/adr/0123-owed-teardowns-are-tried-again.md.
+// Teardowns that failed, and resizes. See docs/adr/0123-owed-teardowns-are-tried-again.md.
 #ifndef HUSK_SANDBOX_OWED_TEARDOWNS_H_
 #define HUSK_SANDBOX_OWED_TEARDOWNS_H_
 
@@ -26,8 +26,8 @@ class OwedTeardowns {
   OwedTeardowns& operator=(const OwedTeardowns&) = delete;
   ~OwedTeardowns() { Stop(); }
 
-  // `name`: for messages too. One that is owed already stays as it is. `teardown` must be repeatable, and OK when there
-  // is nothing left to do; it is called without any lock.
+  // `name`: for messages too. One that is owed already stays as it is; if it is being tried, and succeeds, it is tried
+  // once more. `teardown` must be repeatable, and OK when there is nothing left to do; it is called without any lock.
   void Owe(const std::string& name, Teardown teardown);
   // Somebody does it now: an attempt at it that is under way is cancelled. Returns at once.
   void Interrupt(const std::string& name);
@@ -40,6 +40,7 @@ class OwedTeardowns {
     Teardown teardown;
     std::chrono::milliseconds retry;
     Clock::time_point due;
+    bool again = false;  // owed anew while it is being tried
   };
 
   void Run();

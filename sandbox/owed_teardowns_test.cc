@@ -41,6 +41,25 @@ TEST(OwedTeardownsTest, AreTriedUntilTheySucceed) {
   EXPECT_TRUE(watched.expired());
 }
 
+TEST(OwedTeardownsTest, OneThatIsOwedAnewWhileItSucceedsIsDoneAgain) {
+  std::atomic<int> calls = 0;
+  std::atomic<bool> go_on = false;
+  OwedTeardowns owed(milliseconds(1));
+  const OwedTeardowns::Teardown waits = [&](const Context& context) -> Status {
+    ++calls;
+    while (!go_on) HUSK_RETURN_IF_ERROR(SleepFor(context, milliseconds(1)));
+    return absl::OkStatus();
+  };
+  owed.Owe("resize", waits);
+  ASSERT_TRUE(Becomes(calls, 1));
+  // What it looked at may have changed meanwhile.
+  owed.Owe("resize", waits);
+  go_on = true;
+  EXPECT_TRUE(Becomes(calls, 2));
+  owed.Stop();
+  EXPECT_EQ(calls, 2);
+}
+
 TEST(OwedTeardownsTest, AnEndCancelsWhatIsUnderWay) {
   std::atomic<int> calls = 0;
   OwedTeardowns owed(milliseconds(1));

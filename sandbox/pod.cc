@@ -1,5 +1,6 @@
 #include "sandbox/pod.h"
 
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -8,6 +9,22 @@
 #include "sandbox/network/bandwidth.h"
 
 namespace husk::sandbox {
+namespace {
+
+// Arguments are Husk's own, but a path may hold any bytes.
+std::string VmInformationJson(const hypervisor::VmInformation& information, std::uint32_t online_vcpus) {
+  return nlohmann::json{{"pid", information.process.pid},
+                        {"accelerator", information.accelerator == hypervisor::Accelerator::kKvm ? "kvm" : "tcg"},
+                        {"vcpus", information.vcpus},
+                        {"onlineVcpus", online_vcpus},
+                        {"memoryBytes", information.memory_bytes},
+                        {"requestedMemoryBytes", information.requested_memory_bytes},
+                        {"maximumMemoryBytes", information.maximum_memory_bytes},
+                        {"commandLine", information.command_line}}
+      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace
 
 Pod::Pod(PodRecord record, EventHub* events, Observer* observer)
     : record_(std::move(record)),
@@ -16,6 +33,8 @@ Pod::Pod(PodRecord record, EventHub* events, Observer* observer)
       network_(record_.network),
       resources_(record_.config.resources),
       overhead_(record_.config.overhead),
+      resizing_(record_.resizing),
+      limits_in_doubt_(record_.resizing),
       told_ready_(record_.phase != PodPhase::kCreating),
       told_stopped_(told_ready_ && record_.phase != PodPhase::kReady) {}
 
@@ -73,7 +92,7 @@ PodStatus Pod::Snapshot(bool verbose) const {
   const MutexLock lock(mutex_);
   PodStatus status = SnapshotLocked();
   if (verbose) {
-    if (!vm_.information_json.empty()) status.information["vm"] = vm_.information_json;
+    if (vm_.information) status.information["vm"] = VmInformationJson(*vm_.information, vm_.online_vcpus);
     if (!network_.cni_result_json.empty()) status.information["cniResult"] = network_.cni_result_json;
   }
   return status;
@@ -205,11 +224,64 @@ void Pod::SetVm(PodVm vm) {
   vm_ = std::move(vm);
 }
 
-void Pod::SetVmSize(std::uint64_t memory_bytes, std::string information_json) {
+void Pod::SetVmInformation(hypervisor::VmInformation information) {
   const MutexLock lock(mutex_);
-  if (vm_.vm == nullptr) return;
-  vm_.memory_bytes = memory_bytes;
-  vm_.information_json = std::move(information_json);
+  if (vm_.vm != nullptr) vm_.information = std::move(information);
+}
+
+void Pod::SetOnlineVcpus(std::uint32_t count) {
+  const MutexLock lock(mutex_);
+  if (vm_.vm != nullptr) vm_.online_vcpus = count;
+}
+
+std::optional<hypervisor::VmInformation> Pod::vm_information() const {
+  const MutexLock lock(mutex_);
+  return vm_.information;
+}
+
+std::uint32_t Pod::online_vcpus() const {
+  const MutexLock lock(mutex_);
+  return vm_.online_vcpus;
+}
+
+void Pod::SetResizing(bool resizing) {
+  const MutexLock lock(mutex_);
+  resizing_ = resizing;
+}
+
+bool Pod::resizing() const {
+  const MutexLock lock(mutex_);
+  return resizing_;
+}
+
+void Pod::SetMemoryDemand(std::uint64_t bytes) {
+  const MutexLock lock(mutex_);
+  memory_demand_ = bytes;
+}
+
+std::uint64_t Pod::memory_demand() const {
+  const MutexLock lock(mutex_);
+  return memory_demand_;
+}
+
+void Pod::SetMarkedMemory(std::uint64_t bytes) {
+  const MutexLock lock(mutex_);
+  marked_memory_ = bytes;
+}
+
+std::uint64_t Pod::marked_memory() const {
+  const MutexLock lock(mutex_);
+  return marked_memory_;
+}
+
+void Pod::SetLimitsInDoubt(bool in_doubt) {
+  const MutexLock lock(mutex_);
+  limits_in_doubt_ = in_doubt;
+}
+
+bool Pod::limits_in_doubt() const {
+  const MutexLock lock(mutex_);
+  return limits_in_doubt_;
 }
 
 std::shared_ptr<hypervisor::Vm> Pod::vm() const {
@@ -219,7 +291,7 @@ std::shared_ptr<hypervisor::Vm> Pod::vm() const {
 
 std::uint64_t Pod::vm_memory_bytes() const {
   const MutexLock lock(mutex_);
-  return vm_.memory_bytes;
+  return vm_.information ? vm_.information->memory_bytes : 0;
 }
 
 std::shared_ptr<agent::AgentClient> Pod::client() const {

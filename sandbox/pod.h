@@ -53,8 +53,8 @@ struct PodVm {
   std::shared_ptr<hypervisor::Vm> vm;
   std::shared_ptr<agent::AgentClient> client;
   std::shared_ptr<PodVolumes> volumes;
-  std::string information_json;    // about the VM's process, for verbose status
-  std::uint64_t memory_bytes = 0;  // 0: not known
+  std::optional<hypervisor::VmInformation> information;  // as last asked; absent: not known
+  std::uint32_t online_vcpus = 0;                        // that the guest uses; 0: not known
 };
 
 // Thread safe. Its own mutex is held for moments only and nothing slow is done under it, so that reads wait for nobody.
@@ -116,9 +116,25 @@ class Pod {
 
   void SetVm(PodVm vm);
   // As PodVm's, when they have changed. Nothing without a VM.
-  void SetVmSize(std::uint64_t memory_bytes, std::string information_json);
+  void SetVmInformation(hypervisor::VmInformation information);
+  void SetOnlineVcpus(std::uint32_t count);
+  [[nodiscard]] std::optional<hypervisor::VmInformation> vm_information() const;
+  [[nodiscard]] std::uint32_t online_vcpus() const;
   // 0: not known.
   [[nodiscard]] std::uint64_t vm_memory_bytes() const;
+  // As PodRecord::resizing. Under the turn, like what it is about.
+  void SetResizing(bool resizing);
+  [[nodiscard]] bool resizing() const;
+  // The containers' limits in the guest may not be those that are shown. Likewise.
+  // PodNeeds' demanded_memory_bytes. Likewise.
+  void SetMemoryDemand(std::uint64_t bytes);
+  [[nodiscard]] std::uint64_t memory_demand() const;
+  // How much memory the VM had when the guest was told last that there can be more; 0: it was told that there cannot,
+  // or that is not known. Likewise.
+  void SetMarkedMemory(std::uint64_t bytes);
+  [[nodiscard]] std::uint64_t marked_memory() const;
+  void SetLimitsInDoubt(bool in_doubt);
+  [[nodiscard]] bool limits_in_doubt() const;
   [[nodiscard]] std::shared_ptr<hypervisor::Vm> vm() const;
   [[nodiscard]] std::shared_ptr<agent::AgentClient> client() const;
   // Null without a VM.
@@ -186,6 +202,10 @@ class Pod {
   LinuxResources overhead_ ABSL_GUARDED_BY(mutex_);
   std::optional<std::string> ended_ ABSL_GUARDED_BY(mutex_);
   bool adopting_ ABSL_GUARDED_BY(mutex_) = false;
+  bool resizing_ ABSL_GUARDED_BY(mutex_);
+  bool limits_in_doubt_ ABSL_GUARDED_BY(mutex_);
+  std::uint64_t memory_demand_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::uint64_t marked_memory_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stop_requested_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   bool removed_ ABSL_GUARDED_BY(mutex_) = false;

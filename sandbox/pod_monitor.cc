@@ -108,6 +108,7 @@ bool PodMonitor::PollOnce(const Context& context, const WatchedList& list) {
     }
     if (watched->save_at) wake_at = std::min(wake_at, *watched->save_at);
   }
+  *request.mutable_memory() = memory_told_.value_or(agent::v1::MemoryNews());
   const auto wait = std::max(milliseconds(0), std::chrono::ceil<milliseconds>(wake_at - Clock::now()));
   request.set_wait_milliseconds(static_cast<std::uint32_t>(wait.count()));
   const auto asked_at = Clock::now();
@@ -120,10 +121,23 @@ bool PodMonitor::PollOnce(const Context& context, const WatchedList& list) {
     spdlog::warn("pod={} poll its agent: {}", pod_id_, Words(response.status()));
     return false;
   }
+  DigestMemory(*response);
   const bool said_something = response->chunks_size() + response->exits_size() + response->unknown_size() > 0;
   const bool early = Clock::now() - asked_at < wait;
   if (!Digest(*response, list) && (said_something || early)) SleepFor(context, kIdlePause).IgnoreError();
   return true;
+}
+
+void PodMonitor::DigestMemory(const agent::v1::PollResponse& response) {
+  if (!response.has_memory()) {
+    // There was none to tell.
+    if (!memory_told_) memory_told_.emplace();
+    return;
+  }
+  const bool shortage = memory_told_ && response.memory().shortages() > memory_told_->shortages();
+  const bool surplus = memory_told_ && response.memory().surpluses() > memory_told_->surpluses();
+  memory_told_ = response.memory();
+  if (shortage || surplus) handlers_.memory({.shortage = shortage, .spare_bytes = response.spare_memory_bytes()});
 }
 
 bool PodMonitor::Digest(const agent::v1::PollResponse& response, const WatchedList& list) {

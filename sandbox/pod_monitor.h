@@ -32,6 +32,12 @@ struct ProcessExit {
   bool unknown = false;              // the guest does not know the container: its end was lost
 };
 
+// What the guest says of its memory, which it may say as often as it likes, true or not.
+struct MemoryNews {
+  bool shortage = false;          // containers wait for more; else there is more than they use
+  std::uint64_t spare_bytes = 0;  // how much
+};
+
 // Called on the monitor's thread without locks; must not call the monitor.
 struct MonitorHandlers {
   // Once per container, when the output that precedes the end is in the log.
@@ -40,6 +46,8 @@ struct MonitorHandlers {
   std::function<void(const std::string& container_id, const LogCheckpoint& checkpoint)> checkpoint;
   // So many more bytes of output are in a log.
   std::function<void(std::uint64_t bytes)> logged;
+  // Must not block.
+  std::function<void(const MemoryNews& news)> memory;
 };
 
 // Keeps a long poll at the agent over all watched containers. A poll that fails is repeated until the monitor is
@@ -82,6 +90,7 @@ class PodMonitor {
   WatchedList AwaitWatched(std::stop_token& interrupted);
   // False after a failure.
   bool PollOnce(const Context& context, const WatchedList& list);
+  void DigestMemory(const agent::v1::PollResponse& response);
   // True if anything new was told.
   bool Digest(const agent::v1::PollResponse& response, const WatchedList& list);
   void Settle(const WatchedList& list);
@@ -97,6 +106,9 @@ class PodMonitor {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<std::string, std::shared_ptr<Watched>> watched_ ABSL_GUARDED_BY(mutex_);
   std::stop_source interrupt_ ABSL_GUARDED_BY(mutex_);  // ends the poll in flight
+
+  // The monitor's thread's. Absent: what the first answer says may have been told to an earlier process.
+  std::optional<agent::v1::MemoryNews> memory_told_;
 
   std::thread thread_;  // last: it uses all of the above
 };

@@ -26,9 +26,9 @@ Status CheckPodConfig(const PodConfig& config);
 // too, and the pod is `removed`; or, if undoing failed, the record says that it is to be removed.
 Status MakePod(Environment& environment, const Context& context, Pod& pod);
 
-// What the pod's containers and the VM itself may use from now on: the limits of its cgroup on the host. Those are best
-// effort, as the caller's own cgroup above it holds too. The VM keeps its size.
-Status UpdatePodLimits(Environment& environment, Pod& pod, const LinuxResources& resources,
+// What the pod's containers and the VM itself may use from now on: the VM's size, and the limits of its cgroup on the
+// host. Those are best effort, as the caller's own cgroup above it holds too.
+Status UpdatePodLimits(Environment& environment, const Context& context, Pod& pod, const LinuxResources& resources,
                        const LinuxResources& overhead);
 
 // The VM, the containers in it and the network go; the namespace, the cgroup and the disks stay. Repeatable.
@@ -38,9 +38,6 @@ Status RemovePodTraces(Environment& environment, const Context& context, Pod& po
 
 // Connects hypervisor's news of the VM's end to the runtime, and gives the pod its VM and the agent's channel.
 void TakeVm(Environment& environment, const Context& context, Pod& pod, std::unique_ptr<hypervisor::Vm> vm);
-// After the VM has another size: what verbose status tells, and the limits of its cgroup on the host, which are best
-// effort.
-void RefreshVm(Environment& environment, const Context& context, Pod& pod);
 // Starts the pod's monitor, which records what it sees.
 void StartPodMonitor(Environment& environment, Pod& pod);
 // The VM ended by itself: shows that at once, then records it.

@@ -1,6 +1,5 @@
 // What ties a pod in memory to its running VM.
 #include <chrono>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -8,7 +7,6 @@
 #include "sandbox/id.h"
 #include "sandbox/logging.h"
 #include "sandbox/pod_operations.h"
-#include "sandbox/vm_size.h"
 
 namespace husk::sandbox {
 namespace {
@@ -82,32 +80,7 @@ void ContainerEnded(Environment& environment, Pod& pod, const std::string& id, c
   if (changed) spdlog::info("pod={} container={} exited with {} ({})", pod.id(), id, code, reason);
 }
 
-// Arguments are Husk's own, but a path may hold any bytes.
-std::string InformationJson(const hypervisor::VmInformation& information) {
-  return nlohmann::json{{"pid", information.process.pid},
-                        {"accelerator", information.accelerator == hypervisor::Accelerator::kKvm ? "kvm" : "tcg"},
-                        {"vcpus", information.vcpus},
-                        {"memoryBytes", information.memory_bytes},
-                        {"commandLine", information.command_line}}
-      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
-
 }  // namespace
-
-void RefreshVm(Environment& environment, const Context& context, Pod& pod) {
-  const auto vm = pod.vm();
-  if (vm == nullptr) return;
-  const auto information = vm->Information(context.WithTimeout(kInformationWait));
-  if (!information.ok()) {
-    spdlog::warn("pod={} ask for the VM's size: {}", pod.id(), Words(information.status()));
-    return;
-  }
-  pod.SetVmSize(information->memory_bytes, InformationJson(*information));
-  const PodConfig config = pod.Snapshot(false).config;
-  const HostLimits limits = LimitsOnHost(information->memory_bytes, config.resources, config.overhead);
-  const Status set = environment.parts.cgroups->SetLimits(config.cgroup_parent, pod.id(), limits);
-  if (!set.ok()) spdlog::warn("pod={} limit its cgroup: {}", pod.id(), Words(set));
-}
 
 void TakeVm(Environment& environment, const Context& context, Pod& pod, std::unique_ptr<hypervisor::Vm> vm) {
   PodVm holder;
@@ -117,11 +90,8 @@ void TakeVm(Environment& environment, const Context& context, Pod& pod, std::uni
                                             id = pod.id()] { return cgroups->Create(parent, id); });
   holder.volumes =
       std::make_shared<PodVolumes>(pod.id(), pod.config().metadata.uid, holder.client, std::move(directories));
-  const auto information = holder.vm->Information(context.WithTimeout(kInformationWait));
-  if (information.ok()) {
-    holder.memory_bytes = information->memory_bytes;
-    holder.information_json = InformationJson(*information);
-  }
+  auto information = holder.vm->Information(context.WithTimeout(kInformationWait));
+  if (information.ok()) holder.information = *std::move(information);
   const std::shared_ptr<hypervisor::Vm> shared = holder.vm;
   pod.SetVm(std::move(holder));
   // Captures neither the pod nor the VM: the callback must not be what destroys them.
@@ -142,7 +112,8 @@ void StartPodMonitor(Environment& environment, Pod& pod) {
                spdlog::warn("pod={} container={} {}", pod.id(), id, Words(saved));
              }
            },
-       .logged = [observer = environment.parts.observer](std::uint64_t bytes) { observer->OnLogged(bytes); }});
+       .logged = [observer = environment.parts.observer](std::uint64_t bytes) { observer->OnLogged(bytes); },
+       .memory = [&environment, id = pod.id()](const MemoryNews& news) { environment.tell_memory(id, news); }});
 }
 
 void PodVmEnded(Environment& environment, Pod& pod, const std::string& reason) {

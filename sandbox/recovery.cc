@@ -13,10 +13,10 @@
 #include "sandbox/container_disks.h"
 #include "sandbox/container_operations.h"
 #include "sandbox/host/pod_id.h"
-#include "sandbox/huge_pages.h"
 #include "sandbox/id.h"
 #include "sandbox/logging.h"
 #include "sandbox/pod_operations.h"
+#include "sandbox/resize.h"
 
 namespace husk::sandbox {
 namespace {
@@ -62,9 +62,12 @@ class Adoption {
     }
     StartPodMonitor(environment_, pod_);
     for (const ContainerRecord& record : containers_) Adopt(record);
-    GiveBack();
+    AdoptSize(environment_, pod_);
+    if (processes_) DetachUnusedDisks();
     HUSK_RETURN_IF_ERROR(pod_.SetReady());
     AwaitMissedExits();
+    // Late would wait for the turn of what is owed.
+    if (guest != Guest::kSilent) OweResize();
     spdlog::info("pod={} adopted{}", pod_.id(), guest == Guest::kSilent ? "; its guest has not answered yet" : "");
     return guest == Guest::kSilent;
   }
@@ -77,13 +80,15 @@ class Adoption {
         // The pod is being stopped, or huskd.
         if (absl::IsCancelled(silence_)) return;
         spdlog::error("pod={} its VM lives, but its agent does not answer: {}", pod_.id(), Words(silence_));
+        OweResize();
         return;
       case Guest::kAnother:
         EndShown();
         return;
       case Guest::kSame:
         for (const ContainerRecord& record : containers_) AdoptLate(record);
-        GiveBack();
+        DetachUnusedDisks();
+        OweResize();
         spdlog::info("pod={} its guest has answered", pod_.id());
     }
   }
@@ -227,7 +232,7 @@ class Adoption {
   void RemoveHalf(const ContainerRecord& record) {
     if (!processes_ || !RemoveFromGuest(record.status.id)) return;
     Forget(record);
-    pages_left_ = pages_left_ || HasHugePages(record.status.config.resources);
+    half_left_ = true;
   }
 
   void AddContainer(const ContainerRecord& record, ContainerState state, std::shared_ptr<ContainerOutput> output,
@@ -277,12 +282,13 @@ class Adoption {
     Report(environment_.store->RemoveContainer(record.status.id), record.status.id);
   }
 
-  // What containers had that were half made or half removed.
-  void GiveBack() {
-    if (processes_) DetachUnusedDisks();
-    if (pages_left_) GiveBackPages();
+  // The VM may have grown for a container that was half made or half removed, or a resize was under way. The start does
+  // not wait for it.
+  void OweResize() {
+    if (pod_.resizing() || half_left_) environment_.owe_resize(pod_.id());
   }
 
+  // Of containers that were half made or half removed.
   void DetachUnusedDisks() {
     const auto vm = pod_.vm();
     const auto attached = vm->AttachedDisks(context_);
@@ -297,11 +303,6 @@ class Adoption {
       const Status detached = vm->DetachDisk(context_, lun);
       if (!detached.ok()) spdlog::warn("pod={} detach disk {}: {}", pod_.id(), lun, Words(detached));
     }
-  }
-
-  void GiveBackPages() {
-    const Status given_back = GiveBackHugePages(environment_, context_.WithTimeout(kAgentWait), pod_);
-    if (!given_back.ok()) spdlog::warn("pod={} {}", pod_.id(), Words(given_back));
   }
 
   void AwaitMissedExits() {
@@ -321,7 +322,7 @@ class Adoption {
   Status silence_;                      // why the guest is silent
   std::optional<Processes> processes_;  // absent: the guest did not say
   std::vector<std::string> missed_;     // exited while no huskd was there
-  bool pages_left_ = false;             // a container that was forgotten may have had memory for huge pages
+  bool half_left_ = false;              // a container that was forgotten may have had memory of the VM
 };
 
 // A request for CNI that names nothing but the pod: DEL finds what it needs by that, or from its own cache.

@@ -5,9 +5,9 @@
 #include "absl/strings/str_cat.h"
 #include "sandbox/container_disks.h"
 #include "sandbox/container_operations.h"
-#include "sandbox/huge_pages.h"
 #include "sandbox/id.h"
 #include "sandbox/logging.h"
+#include "sandbox/resize.h"
 #include "sandbox/signals.h"
 
 namespace husk::sandbox {
@@ -148,10 +148,11 @@ Status RemoveContainerFromPod(Environment& environment, const Context& context, 
   const Status removed = RemoveFromGuest(context, pod, *container);
   // A VM that ended took the container with it.
   if (!removed.ok() && !pod.ended()) return Annotate(removed, absl::StrCat("remove container ", id));
-  if (HasHugePages(status->config.resources) && !pod.ended()) {
-    const Status given_back = GiveBackHugePages(environment, context.WithTimeout(kGiveBackWait), pod, id);
-    // The next change of the pod's huge pages tries again.
-    if (!given_back.ok()) spdlog::warn("pod={} {}", pod.id(), Words(given_back));
+  if (!pod.ended() && pod.CheckReady().ok()) {
+    const Status fitted =
+        FitPod(environment, pod.Interruptible(context.WithTimeout(kGiveBackWait)), pod, NeedsOf(pod, id));
+    // It is tried again.
+    if (!fitted.ok()) spdlog::warn("pod={} {}", pod.id(), Words(fitted));
   }
   HUSK_RETURN_IF_ERROR(environment.store->RemoveContainer(id));
   pod.DropContainer(id);

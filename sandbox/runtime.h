@@ -39,7 +39,8 @@ class Runtime {
   virtual Status StopPod(const Context& context, const std::string& id) = 0;
   virtual Status RemovePod(const Context& context, const std::string& id) = 0;
   virtual StatusOr<PodStatus> GetPod(const std::string& id, bool verbose) = 0;
-  // The pod's limits from now on; what is 0 or empty stays. The VM keeps its size. FAILED_PRECONDITION unless READY.
+  // The pod's limits from now on; what is 0 or empty stays. Its VM follows, as at UpdateContainerResources.
+  // FAILED_PRECONDITION unless READY.
   virtual Status UpdatePodResources(const Context& context, const std::string& id, const LinuxResources& resources,
                                     const LinuxResources& overhead) = 0;
   virtual std::vector<PodStatus> ListPods(const PodFilter& filter) = 0;
@@ -52,6 +53,8 @@ class Runtime {
   virtual Status RemoveContainer(const Context& context, const std::string& id) = 0;
   // Changes the limits of a container that is CREATED or RUNNING, which goes on; what is 0 or empty stays. Status shows
   // what is in force. FAILED_PRECONDITION if it has exited; INVALID_ARGUMENT if the guest's kernel refuses the values.
+  // The VM grows before the limits do and shrinks after them: RESOURCE_EXHAUSTED, and nothing has changed, if it cannot
+  // grow; what the guest does not give back at once is waited for after the call.
   virtual Status UpdateContainerResources(const Context& context, const std::string& id,
                                           const LinuxResources& change) = 0;
   virtual StatusOr<ContainerStatus> GetContainer(const std::string& id, bool verbose) = 0;
@@ -95,9 +98,13 @@ struct RuntimeOptions {
   uid_t first_user = 400'000;   // QEMU's uids, one a pod, and gids alike
   std::uint32_t user_count = 20'000;
   std::uint32_t default_vcpus = 1;
-  std::uint32_t maximum_vcpus = 0;  // 0: the host's CPUs
+  std::uint32_t maximum_vcpus = 0;    // 0: the host's CPUs
+  std::uint32_t unlimited_vcpus = 0;  // of a VM with a container that has no limit of CPU; at least default_vcpus
   std::uint64_t default_memory_bytes = std::uint64_t{256} << 20;
   std::uint64_t maximum_memory_bytes = 0;  // 0: the host's memory
+  // A VM with a container that has no limit of memory grows up to this as its guest runs short; not at all where this
+  // is default_memory_bytes. 0: half of maximum_memory_bytes.
+  std::uint64_t unlimited_memory_bytes = 0;
   // More would only take the processors from each other, and end after the caller's deadline. 0: one a host CPU, and
   // one.
   std::uint32_t concurrent_boots = 0;

@@ -15,12 +15,15 @@
 #include "sandbox/pod_operations.h"
 #include "sandbox/port_forward.h"
 #include "sandbox/recovery.h"
+#include "sandbox/resize.h"
 #include "sandbox/vm_size.h"
 
 namespace husk::sandbox {
 namespace {
 
 constexpr std::size_t kRecoveryThreads = 8;
+// Of an attempt at a resize that is owed. Meanwhile it holds the pod's turn, and those of other pods wait.
+constexpr auto kResizeTimeout = std::chrono::seconds(20);
 
 bool HasLabels(const StringMap& labels, const StringMap& wanted) {
   return std::all_of(wanted.begin(), wanted.end(), [&](const auto& entry) {
@@ -40,7 +43,16 @@ std::string RemovalName(const Pod& pod) {
 }  // namespace
 
 RuntimeImpl::RuntimeImpl(Environment environment)
-    : environment_(std::move(environment)), vm_ends_thread_([this] { WatchVmEnds(); }) {}
+    : environment_(std::move(environment)),
+      memory_news_([this](const Context& context, const std::string& pod_id, const MemoryNews& news) {
+        FollowDemand(context, pod_id, news);
+      }),
+      vm_ends_thread_([this] { WatchVmEnds(); }) {
+  environment_.tell_memory = [this](const std::string& pod_id, const MemoryNews& news) {
+    memory_news_.Tell(pod_id, news);
+  };
+  environment_.owe_resize = [this](const std::string& pod_id) { OweResize(pod_id); };
+}
 
 RuntimeImpl::~RuntimeImpl() {
   Detach();
@@ -75,6 +87,8 @@ void RuntimeImpl::Detach() {
     while (calls_ > 0) calls_changed_.Wait(calls_mutex_);
   }
   owed_.Stop();
+  owed_resizes_.Stop();
+  memory_news_.Stop();
   std::vector<std::thread> adoptions;
   {
     const MutexLock lock(adoptions_mutex_);
@@ -159,6 +173,30 @@ void RuntimeImpl::OweRemoval(const std::shared_ptr<Pod>& pod) {
     Status removed = RemovePodTraces(environment_, context, *pod);
     DropPodIfRemoved(*pod);
     return removed;
+  });
+}
+
+void RuntimeImpl::FollowDemand(const Context& context, const std::string& pod_id, const MemoryNews& news) {
+  const auto pod = FindPod(pod_id);
+  if (!pod.ok()) return;
+  const Context interruptible = (*pod)->Interruptible(context.WithTimeout(kResizeTimeout));
+  const auto turn = (*pod)->turns().Take(interruptible);
+  Status followed = turn.status();
+  if (followed.ok() && (*pod)->CheckReady().ok())
+    followed = FollowMemoryDemand(environment_, interruptible, **pod, news);
+  // Who is still short of memory says so again.
+  if (!followed.ok() && (*pod)->CheckReady().ok()) spdlog::warn("pod={} {}", (*pod)->id(), Words(followed));
+}
+
+void RuntimeImpl::OweResize(const std::string& pod_id) {
+  owed_resizes_.Owe(absl::StrCat("resize pod ", pod_id), [this, pod_id](const Context& context) -> Status {
+    const auto pod = FindPod(pod_id);
+    if (!pod.ok()) return absl::OkStatus();
+    const Context interruptible = (*pod)->Interruptible(context.WithTimeout(kResizeTimeout));
+    const auto turn = (*pod)->turns().Take(interruptible);
+    if (!(*pod)->CheckReady().ok()) return absl::OkStatus();
+    HUSK_RETURN_IF_ERROR(turn.status());
+    return ConvergePod(environment_, interruptible, **pod);
   });
 }
 
@@ -284,7 +322,7 @@ Status RuntimeImpl::UpdatePodResources(const Context& context, const std::string
   HUSK_ASSIGN_OR_RETURN(const auto pod, FindPod(id));
   HUSK_ASSIGN_OR_RETURN(const TurnLock::Turn turn, pod->turns().Take(pod->Interruptible(call.context())));
   HUSK_RETURN_IF_ERROR(pod->CheckReady());
-  return UpdatePodLimits(environment_, *pod, resources, overhead);
+  return pod->Explain(UpdatePodLimits(environment_, pod->Interruptible(call.context()), *pod, resources, overhead));
 }
 
 std::vector<PodStatus> RuntimeImpl::ListPods(const PodFilter& filter) {

@@ -2,6 +2,7 @@
 #ifndef HUSK_SANDBOX_RUNTIME_IMPL_H_
 #define HUSK_SANDBOX_RUNTIME_IMPL_H_
 
+#include <chrono>
 #include <map>
 #include <memory>
 #include <optional>
@@ -14,6 +15,7 @@
 
 #include "agent/common/mutex.h"
 #include "sandbox/environment.h"
+#include "sandbox/memory_on_demand.h"
 #include "sandbox/owed_teardowns.h"
 #include "sandbox/pod.h"
 #include "sandbox/recovery.h"
@@ -113,6 +115,8 @@ class RuntimeImpl final : public Runtime {
   // A stop or removal that failed, or that nobody has asked for, is tried again until it succeeds.
   void OweStop(const std::shared_ptr<Pod>& pod);
   void OweRemoval(const std::shared_ptr<Pod>& pod);
+  void OweResize(const std::string& pod_id);
+  void FollowDemand(const Context& context, const std::string& pod_id, const MemoryNews& news);
   // A caller does it now.
   void TakeOver(const Pod& pod);
 
@@ -135,6 +139,9 @@ class RuntimeImpl final : public Runtime {
   Mutex adoptions_mutex_;
   std::vector<std::thread> adoptions_ ABSL_GUARDED_BY(adoptions_mutex_);
   OwedTeardowns owed_;
+  // A silent guest holds up other pods' resizes, not their teardowns.
+  OwedTeardowns owed_resizes_{std::chrono::milliseconds(200)};
+  MemoryNewsWorkers memory_news_;
   std::thread vm_ends_thread_;
 };
 

@@ -1,69 +1,147 @@
-// Changes of limits while a pod lives.
+// Changes of limits while a pod lives. docs/adr/0116.
 #include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "agent/common/fault_point.h"
 #include "sandbox/container_operations.h"
-#include "sandbox/huge_pages.h"
 #include "sandbox/logging.h"
-#include "sandbox/oci/oci_config.h"
 #include "sandbox/pod_operations.h"
+#include "sandbox/resize.h"
 #include "sandbox/vm_size.h"
 
 namespace husk::sandbox {
 namespace {
 
-constexpr auto kGiveBackWait = std::chrono::seconds(10);
+constexpr auto kFitWait = std::chrono::seconds(10);
 
-// What fails is tried again by the next change of the pod's huge pages.
-void TryToGiveBack(Environment& environment, const Context& context, Pod& pod) {
-  const Status status = GiveBackHugePages(environment, pod.Interruptible(context.Detached(kGiveBackWait)), pod);
-  if (!status.ok()) spdlog::warn("pod={} {}", pod.id(), Words(status));
+// After the change itself, which holds whatever becomes of this: what fails is owed.
+void Fit(Environment& environment, const Context& context, Pod& pod) {
+  const Status fitted = FitPod(environment, pod.Interruptible(context.Detached(kFitWait)), pod, NeedsOf(pod));
+  if (!fitted.ok()) spdlog::warn("pod={} {}", pod.id(), Words(fitted));
 }
+
+bool IsLower(std::uint64_t before, std::uint64_t after) {
+  return after != 0 && (before == 0 || after < before);
+}
+
+// Whether a guest that answered so has changed nothing.
+bool ChangedNothing(const Status& status) {
+  return absl::IsFailedPrecondition(status) || absl::IsResourceExhausted(status) || absl::IsNotFound(status);
+}
+
+// One change of one container's limits.
+class Update {
+ public:
+  Update(Environment& environment, const Context& context, Pod& pod, const std::string& id, ContainerConfig before,
+         LinuxResources after)
+      : environment_(environment),
+        context_(context),
+        pod_(pod),
+        id_(id),
+        before_(std::move(before)),
+        after_(std::move(after)) {}
+
+  Status Run() {
+    // A limit below what is used is refused before anything changes.
+    if (IsLower(MemoryLimit(before_.resources), MemoryLimit(after_))) {
+      HUSK_RETURN_IF_ERROR(SendLimits(context_, pod_, id_, after_, /*check_only=*/true));
+    }
+    HUSK_RETURN_IF_ERROR(RecordResize(environment_, pod_));
+    Status changed = Record(after_);
+    if (changed.ok()) changed = MakeRoom();
+    if (changed.ok()) changed = Send();
+    if (!changed.ok()) return TakeBack(changed);
+    pod_.SetContainerResources(id_, after_);
+    Fit(environment_, context_, pod_);
+    return absl::OkStatus();
+  }
+
+ private:
+  Status Record(const LinuxResources& resources) {
+    ContainerConfig config = before_;
+    config.resources = resources;
+    return environment_.store->SetContainerConfig(id_, config);
+  }
+
+  Status MakeRoom() {
+    // What shrinks is still in force.
+    PodNeeds needs = NeedsOf(pod_, id_);
+    needs.containers.push_back(MoreOf(before_.resources, after_));
+    return Annotate(GrowPod(environment_, context_, pod_, needs), LimitFields(after_));
+  }
+
+  Status Send() {
+    Status sent = SendLimits(context_, pod_, id_, after_);
+    if (sent.ok() || ChangedNothing(sent)) {
+      FaultPoint("resize.container_updated");
+      return sent;
+    }
+    // Some of it may be in force.
+    pod_.SetLimitsInDoubt(true);
+    if (absl::IsInvalidArgument(sent) &&
+        SendLimits(pod_.Interruptible(context_.Detached(kFitWait)), pod_, id_, before_.resources).ok()) {
+      pod_.SetLimitsInDoubt(false);
+    }
+    return sent;
+  }
+
+  // All is as before, or will be.
+  Status TakeBack(const Status& why) {
+    const Status recorded = Record(before_.resources);
+    if (!recorded.ok()) spdlog::error("pod={} container={} {}", pod_.id(), id_, Words(recorded));
+    if (pod_.limits_in_doubt() || absl::IsDeadlineExceeded(why) || absl::IsCancelled(why)) {
+      // Nobody waits for a guest or a VM that was silent just now.
+      environment_.owe_resize(pod_.id());
+    } else {
+      Fit(environment_, context_, pod_);
+    }
+    return why;
+  }
+
+  Environment& environment_;
+  const Context& context_;
+  Pod& pod_;
+  const std::string& id_;
+  const ContainerConfig before_;
+  const LinuxResources after_;
+};
 
 }  // namespace
 
 Status UpdateContainerInPod(Environment& environment, const Context& context, Pod& pod, const std::string& id,
                             const LinuxResources& change) {
-  const auto status = pod.container_status(id);
-  const auto client = pod.client();
+  auto status = pod.container_status(id);
   if (!status) return absl::NotFoundError(absl::StrCat("there is no container ", id));
-  if (status->state == ContainerState::kExited || client == nullptr) {
+  if (status->state == ContainerState::kExited || pod.client() == nullptr) {
     return absl::FailedPreconditionError(absl::StrCat("container ", id, " has exited"));
   }
-  ContainerConfig config = status->config;
-  config.resources = Changed(config.resources, change);
-  agent::v1::UpdateResourcesRequest request;
-  request.set_container_id(id);
-  request.set_resources_json(MakeOciResources(config.resources));
-  const bool other_pages = config.resources.hugepage_limits != status->config.resources.hugepage_limits;
-  if (other_pages) HUSK_RETURN_IF_ERROR(MakeRoomForHugePages(environment, context, pod, id, config.resources));
-  const Status updated = client->UpdateResources(context, request);
-  if (!updated.ok()) {
-    if (other_pages) TryToGiveBack(environment, context, pod);
-    return Annotate(updated, absl::StrCat("change the limits of container ", id));
-  }
-  // Without a record the next huskd would show the old ones; the caller repeats the call.
-  HUSK_RETURN_IF_ERROR(environment.store->SetContainerConfig(id, config));
-  pod.SetContainerResources(id, std::move(config.resources));
-  if (other_pages) TryToGiveBack(environment, context, pod);
+  LinuxResources after = Changed(status->config.resources, change);
+  HUSK_RETURN_IF_ERROR(Update(environment, context, pod, id, std::move(status->config), std::move(after)).Run());
   spdlog::info("pod={} container={} has other limits", pod.id(), id);
   return absl::OkStatus();
 }
 
-Status UpdatePodLimits(Environment& environment, Pod& pod, const LinuxResources& resources,
+Status UpdatePodLimits(Environment& environment, const Context& context, Pod& pod, const LinuxResources& resources,
                        const LinuxResources& overhead) {
-  PodConfig config = pod.Snapshot(false).config;
+  const PodConfig before = pod.Snapshot(false).config;
+  PodConfig config = before;
   config.resources = Changed(config.resources, resources);
   config.overhead = Changed(config.overhead, overhead);
-  std::uint64_t memory = pod.vm_memory_bytes();
-  if (memory == 0) memory = SizeVm(environment.options, config.resources, config.overhead).memory_bytes;
-  const Status set = environment.parts.cgroups->SetLimits(config.cgroup_parent, pod.id(),
-                                                          LimitsOnHost(memory, config.resources, config.overhead));
-  if (!set.ok()) spdlog::warn("pod={} limit its cgroup: {}", pod.id(), Words(set));
-  HUSK_RETURN_IF_ERROR(environment.store->SetPodConfig(pod.id(), config));
-  pod.SetResources(std::move(config.resources), std::move(config.overhead));
-  return absl::OkStatus();
+  PodNeeds needs = NeedsOf(pod);
+  needs.resources = config.resources;
+  needs.overhead = config.overhead;
+  HUSK_RETURN_IF_ERROR(RecordResize(environment, pod));
+  Status grown = environment.store->SetPodConfig(pod.id(), config);
+  if (grown.ok()) grown = GrowPod(environment, context, pod, needs);
+  if (grown.ok()) {
+    pod.SetResources(std::move(config.resources), std::move(config.overhead));
+  } else {
+    const Status recorded = environment.store->SetPodConfig(pod.id(), before);
+    if (!recorded.ok()) spdlog::error("pod={} {}", pod.id(), Words(recorded));
+  }
+  Fit(environment, context, pod);
+  return grown;
 }
 
 }  // namespace husk::sandbox

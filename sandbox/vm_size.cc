@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "absl/strings/match.h"
+#include "sandbox/wanted_size.h"
 
 namespace husk::sandbox {
 namespace {
@@ -44,14 +45,6 @@ std::uint64_t GuestPart(const LinuxResources& overhead) {
   return announced - std::min(announced, QemuOverhead(announced));
 }
 
-// In thousandths, rounded up: sums of fractions stay exact enough.
-std::uint64_t MilliCpus(const LinuxResources& resources) {
-  if (resources.cpu_quota <= 0 || resources.cpu_period <= 0) return 0;
-  const auto quota = static_cast<std::uint64_t>(std::min(resources.cpu_quota, std::int64_t{1} << 50));
-  const auto period = static_cast<std::uint64_t>(resources.cpu_period);
-  return (quota * 1000 + period - 1) / period;
-}
-
 }  // namespace
 
 StatusOr<RuntimeOptions> WithHostLimits(RuntimeOptions options) {
@@ -65,31 +58,42 @@ StatusOr<RuntimeOptions> WithHostLimits(RuntimeOptions options) {
   }
   options.maximum_memory_bytes = options.maximum_memory_bytes / kMemoryStep * kMemoryStep;
   options.default_memory_bytes = RoundUp(options.default_memory_bytes);
+  if (options.unlimited_memory_bytes == 0) {
+    // A process that runs away in one pod shall not take the node.
+    options.unlimited_memory_bytes = std::max(options.default_memory_bytes, RoundUp(options.maximum_memory_bytes / 2));
+  }
   if (options.default_memory_bytes == 0 || options.default_memory_bytes > options.maximum_memory_bytes) {
     return absl::InvalidArgumentError("the VMs' default memory is 0 or more than their maximum");
   }
   if (options.default_vcpus == 0 || options.default_vcpus > options.maximum_vcpus) {
     return absl::InvalidArgumentError("the VMs' default number of CPUs is 0 or more than their maximum");
   }
+  options.unlimited_vcpus = std::clamp(options.unlimited_vcpus, options.default_vcpus, options.maximum_vcpus);
   return options;
 }
 
+std::uint64_t MilliCpus(const LinuxResources& resources) {
+  if (resources.cpu_quota <= 0 || resources.cpu_period <= 0) return 0;
+  const auto quota = static_cast<std::uint64_t>(std::min(resources.cpu_quota, std::int64_t{1} << 50));
+  const auto period = static_cast<std::uint64_t>(resources.cpu_period);
+  return (quota * 1000 + period - 1) / period;
+}
+
+std::uint64_t MemoryLimit(const LinuxResources& resources) {
+  return NotNegative(resources.memory_limit_bytes);
+}
+
+std::uint64_t MemoryForLimits(std::uint64_t limits_bytes, const LinuxResources& overhead) {
+  // Containers shall meet their own limits before the guest is out of memory.
+  return limits_bytes + std::max(GuestPart(overhead), GuestOverhead(limits_bytes));
+}
+
 VmSize SizeVm(const RuntimeOptions& options, const LinuxResources& resources, const LinuxResources& overhead) {
-  VmSize size{.vcpus = options.default_vcpus,
-              .maximum_vcpus = options.maximum_vcpus,
-              .memory_bytes = options.default_memory_bytes,
-              .maximum_memory_bytes = options.maximum_memory_bytes};
-  if (resources.memory_limit_bytes > 0) {
-    // Containers shall meet their own limits before the guest is out of memory.
-    const std::uint64_t limits = std::min(NotNegative(resources.memory_limit_bytes), size.maximum_memory_bytes);
-    const std::uint64_t announced = limits + std::max(GuestPart(overhead), GuestOverhead(limits));
-    size.memory_bytes = std::max(size.memory_bytes, RoundUp(std::min(announced, size.maximum_memory_bytes)));
-  }
-  if (const std::uint64_t milli = MilliCpus(resources); milli > 0) {
-    const std::uint64_t announced = (milli + MilliCpus(overhead) + 999) / 1000;
-    size.vcpus = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(announced, size.vcpus, size.maximum_vcpus));
-  }
-  return size;
+  const WantedSize wanted = SizeWanted(options, {.resources = resources, .overhead = overhead, .containers = {}});
+  return {.vcpus = wanted.vcpus,
+          .maximum_vcpus = options.maximum_vcpus,
+          .memory_bytes = wanted.memory_bytes,
+          .maximum_memory_bytes = options.maximum_memory_bytes};
 }
 
 HostLimits LimitsOnHost(std::uint64_t vm_memory_bytes, const LinuxResources& resources,
@@ -113,6 +117,11 @@ HostLimits LimitsWhileBooting(const HostLimits& limits) {
   return booting;
 }
 
+bool WantsGiganticPages(const LinuxResources& resources) {
+  return std::any_of(resources.hugepage_limits.begin(), resources.hugepage_limits.end(),
+                     [](const auto& limit) { return limit.second != 0 && absl::EndsWith(limit.first, "GB"); });
+}
+
 std::uint64_t MemoryForHugePages(const std::vector<LinuxResources>& containers) {
   // Linux makes descriptors for as much at once.
   constexpr std::uint64_t kBlock = std::uint64_t{128} << 20;
@@ -123,8 +132,8 @@ std::uint64_t MemoryForHugePages(const std::vector<LinuxResources>& containers) 
   for (const LinuxResources& resources : containers) {
     for (const auto& [size, limit] : resources.hugepage_limits) {
       bytes = std::min(bytes + std::min(limit, kMost), kMost);
-      gigantic = gigantic || (limit != 0 && absl::EndsWith(size, "GB"));
     }
+    gigantic = gigantic || WantsGiganticPages(resources);
   }
   if (bytes == 0) return 0;
   bytes += bytes / 64 + (std::uint64_t{16} << 20);

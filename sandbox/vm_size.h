@@ -22,9 +22,16 @@ struct VmSize {
 // Fills the maxima that are 0 in from the host.
 StatusOr<RuntimeOptions> WithHostLimits(RuntimeOptions options);
 
-// The defaults, or what resources and overhead announce where that is more, with room for the guest's kernel, within
-// the maxima of `options` (as WithHostLimits gives them). Containers' requests are not known yet when a VM is made: a
-// resize brings them in.
+// In thousandths, rounded up: sums of fractions stay exact enough. 0: no limit.
+std::uint64_t MilliCpus(const LinuxResources& resources);
+// In bytes. 0: no limit.
+std::uint64_t MemoryLimit(const LinuxResources& resources);
+
+// Of a VM whose containers may use so much together: with room for the guest's kernel, or what the overhead leaves
+// beside QEMU.
+std::uint64_t MemoryForLimits(std::uint64_t limits_bytes, const LinuxResources& overhead);
+
+// What a VM is started with, before it has a container: SizeWanted tells more.
 VmSize SizeVm(const RuntimeOptions& options, const LinuxResources& resources, const LinuxResources& overhead);
 
 // What the pod's cgroup on the host may use: the VM's memory and what QEMU needs for itself, and the CPU that resources
@@ -39,6 +46,9 @@ HostLimits LimitsWhileBooting(const HostLimits& limits);
 // descriptors of that memory, and for pages that are larger than what is plugged at once, one more, since it begins
 // with memory that the kernel uses itself. A multiple of 128 MiB; 0 for none.
 std::uint64_t MemoryForHugePages(const std::vector<LinuxResources>& containers);
+
+// Pages of 1 GiB or more, which the guest's kernel cannot move.
+bool WantsGiganticPages(const LinuxResources& resources);
 
 // `before` with what `change` names: its fields that are neither 0 nor empty, each entry of `unified` and of
 // `hugepage_limits`. The score of the

@@ -31,8 +31,12 @@ struct Config {
     AcceleratorChoice accelerator = AcceleratorChoice::kAuto;
     std::uint32_t default_vcpus = 1;
     std::uint32_t maximum_vcpus = 0;  // 0: the host's
+    // Of the host's CPUs, for a pod with a container that has no limit of CPU; default_vcpus if that is more.
+    std::uint32_t unlimited_cpu_percent = 0;
     std::uint64_t default_memory = std::uint64_t{256} << 20;
     std::uint64_t maximum_memory = 0;  // 0: the host's
+    // Up to which a pod with a container that has no limit of memory grows. 0: half of maximum_memory.
+    std::uint64_t unlimited_memory = 0;
     std::uint64_t scratch_size = std::uint64_t{8} << 30;
     std::uint32_t first_user = 400'000;
     std::uint32_t user_count = 20'000;

@@ -15,6 +15,7 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "agent/client/agent_client.h"
@@ -78,8 +79,10 @@ sandbox::RuntimeOptions RuntimeOptionsOf(const Config& config) {
   options.user_count = config.vm.user_count;
   options.default_vcpus = config.vm.default_vcpus;
   options.maximum_vcpus = config.vm.maximum_vcpus;
+  options.unlimited_vcpus = (config.vm.unlimited_cpu_percent * std::thread::hardware_concurrency() + 99) / 100;
   options.default_memory_bytes = config.vm.default_memory;
   options.maximum_memory_bytes = config.vm.maximum_memory;
+  options.unlimited_memory_bytes = config.vm.unlimited_memory;
   options.scratch_bytes = config.vm.scratch_size;
   options.cgroup_root = config.cgroup_root;
   options.cdi_directories = config.cdi_directories;

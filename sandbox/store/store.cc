@@ -60,6 +60,8 @@ const std::vector<std::string>& Migrations() {
         PRIMARY KEY (container_id, key)
       ) STRICT, WITHOUT ROWID;
       )sql",
+      // 3 -> 4.
+      "ALTER TABLE pods ADD COLUMN resizing INTEGER NOT NULL DEFAULT 0",
   };
   return migrations;
 }
@@ -105,6 +107,7 @@ StatusOr<PodRecord> ReadPod(const Statement& row) {
   HUSK_ASSIGN_OR_RETURN_DOING(pod.config, PodConfigFromJson(row.ColumnText(4)), absl::StrCat("pod ", pod.id));
   HUSK_ASSIGN_OR_RETURN_DOING(pod.network, NetworkResultFromJson(row.ColumnText(5)), absl::StrCat("pod ", pod.id));
   pod.guest_boot_id = row.ColumnText(6);
+  pod.resizing = row.ColumnInteger(7) != 0;
   return pod;
 }
 
@@ -175,9 +178,9 @@ Status Store::SetBootId(const std::string& boot_id) {
 StatusOr<uid_t> Store::AddPod(const PodRecord& pod, uid_t first_user, std::uint32_t user_count) {
   const MutexLock lock(mutex_);
   HUSK_ASSIGN_OR_RETURN(const uid_t user, LowestFreeUser(*database_, first_user, user_count));
-  HUSK_ASSIGN_OR_RETURN(Statement insert, database_->Prepare("INSERT INTO pods VALUES (?, ?, ?, ?, ?, ?, ?)"));
+  HUSK_ASSIGN_OR_RETURN(Statement insert, database_->Prepare("INSERT INTO pods VALUES (?, ?, ?, ?, ?, ?, ?, ?)"));
   insert.Text(pod.id).Integer(static_cast<int>(pod.phase)).Integer(pod.created_at).Integer(user);
-  insert.Text(ToJson(pod.config)).Text(ToJson(pod.network)).Text(pod.guest_boot_id);
+  insert.Text(ToJson(pod.config)).Text(ToJson(pod.network)).Text(pod.guest_boot_id).Integer(pod.resizing ? 1 : 0);
   HUSK_RETURN_IF_ERROR_DOING(insert.Run(), absl::StrCat("store pod ", pod.id));
   return user;
 }
@@ -202,6 +205,12 @@ Status Store::SetPodReady(const std::string& id, const std::string& guest_boot_i
   return Change(*database_, update, "pod", id);
 }
 
+Status Store::SetPodResizing(const std::string& id, bool resizing) {
+  const MutexLock lock(mutex_);
+  HUSK_ASSIGN_OR_RETURN(Statement update, database_->Prepare("UPDATE pods SET resizing = ? WHERE id = ?"));
+  return Change(*database_, update.Integer(resizing ? 1 : 0).Text(id), "pod", id);
+}
+
 Status Store::SetPodPhase(const std::string& id, PodPhase phase) {
   const MutexLock lock(mutex_);
   HUSK_ASSIGN_OR_RETURN(Statement update, database_->Prepare("UPDATE pods SET phase = MAX(phase, ?) WHERE id = ?"));
@@ -216,9 +225,9 @@ Status Store::RemovePod(const std::string& id) {
 
 StatusOr<std::vector<PodRecord>> Store::Pods() {
   const MutexLock lock(mutex_);
-  HUSK_ASSIGN_OR_RETURN(Statement query,
-                        database_->Prepare("SELECT id, phase, created_at, user, config, network, guest_boot_id"
-                                           " FROM pods ORDER BY rowid"));
+  HUSK_ASSIGN_OR_RETURN(
+      Statement query, database_->Prepare("SELECT id, phase, created_at, user, config, network, guest_boot_id, resizing"
+                                          " FROM pods ORDER BY rowid"));
   std::vector<PodRecord> pods;
   for (;;) {
     HUSK_ASSIGN_OR_RETURN(const bool row, query.Step());

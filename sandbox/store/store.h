@@ -35,6 +35,7 @@ struct PodRecord {
   uid_t user = 0;               // QEMU's, and its group alike; no other pod's as long as the record exists
   NetworkResult network;
   std::string guest_boot_id;  // empty until the guest answered
+  bool resizing = false;      // its VM or its containers' limits may not be what the records say
 };
 
 // The same for a container. A container that was started may have exited since: the guest knows.
@@ -75,6 +76,8 @@ class Store {
   Status SetPodNetwork(const std::string& id, const NetworkResult& network);
   Status SetPodConfig(const std::string& id, const PodConfig& config);
   Status SetPodReady(const std::string& id, const std::string& guest_boot_id);
+  // Before the first effect of a resize: true. When the VM and the guest are as the records say: false.
+  Status SetPodResizing(const std::string& id, bool resizing);
   // Phases go forward only: one that is being removed stays so while its stop is recorded.
   Status SetPodPhase(const std::string& id, PodPhase phase);
   // With its containers.

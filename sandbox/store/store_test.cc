@@ -69,6 +69,11 @@ TEST_F(StoreTest, APodsLifeSurvivesReopening) {
   Open();
   EXPECT_EQ(OnlyPod().phase, PodPhase::kReady);
   EXPECT_EQ(OnlyPod().guest_boot_id, "guest-boot");
+  EXPECT_FALSE(OnlyPod().resizing);
+  ASSERT_TRUE(store_->SetPodResizing(OnlyPod().id, true).ok());
+  EXPECT_TRUE(OnlyPod().resizing);
+  ASSERT_TRUE(store_->SetPodResizing(OnlyPod().id, false).ok());
+  EXPECT_FALSE(OnlyPod().resizing);
   EXPECT_EQ(OnlyPod().network.dns_servers.at(0), "1.1.1.1");
   ASSERT_TRUE(store_->RemovePod("p").ok());
   ASSERT_TRUE(store_->RemovePod("p").ok());
