@@ -1,7 +1,8 @@
 // The init of a guest without Husk, for comparisons: what follows "--" on the kernel's command line is its arguments.
 //   pipe PROGRAM ARGUMENTS...         PROGRAM's output goes through a pipe, and from there to the virtio-serial port
 //   run PROGRAM ARGUMENTS...          runs PROGRAM, whose output is the console's
-//   9p TAG PROGRAM ARGUMENTS...       mounts the 9p file system TAG at /9p, then runs PROGRAM, whose output is the console's
+//   9p TAG PROGRAM ARGUMENTS...       mounts the 9p file system TAG at /9p, then runs PROGRAM, whose output is the
+//   console's
 // Before that it loads the modules that /etc/husk/modules names. Afterwards the machine is switched off.
 #define _GNU_SOURCE
 #include <fcntl.h>

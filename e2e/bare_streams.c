@@ -1,5 +1,5 @@
-// What exec, and tar through it, cost without Husk: runs crun in a guest whose init is bare_init, for `bench streams`. It
-// obeys lines from the virtio-serial port "control", and answers each with one line:
+// What exec, and tar through it, cost without Husk: runs crun in a guest whose init is bare_init, for `bench streams`.
+// It obeys lines from the virtio-serial port "control", and answers each with one line:
 //   exec           runs `crun exec streams /bin/true`; answers "ok NANOSECONDS", of this guest's clock
 //   take BYTES     so many bytes of the port "data" go through a pipe to `tar xf -` in /data; "ok 0"
 //   give           what `tar cf -` makes of /data goes through a pipe to the port "data"; "ok BYTES"

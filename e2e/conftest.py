@@ -15,8 +15,8 @@ INSTANCE = {"test_pod": 1, "test_refusals": 2, "test_restart": 3, "test_vm_death
             "test_registries": 8, "test_volumes": 9, "test_virtiofs": 20, "test_resources": 21, "test_lifecycle": 22,
             "test_security": 23, "test_network": 24, "test_devices": 25, "test_stats": 26, "test_streaming": 27,
             "test_metrics": 28, "test_hostile": 29, "test_output": 30, "test_huskctl_streams": 32,
-            "test_huge_pages": 33,
-            "test_streaming_tls": 34, "test_port_forward": 31, "test_full_disk": 36, "test_cluster": 43, "test_churn": 44, "test_kubelet": 35}
+            "test_huge_pages": 33, "test_memory_on_demand": 41,
+            "test_streaming_tls": 34, "test_port_forward": 31, "test_full_disk": 36, "test_resize_faults": 37, "test_cluster": 43, "test_churn": 44, "test_kubelet": 35}
 
 
 def pytest_configure():

@@ -26,7 +26,9 @@ static char mode[64] = "good";
 
 // ---- the machine ----------------------------------------------------------------------------------------------------
 
-static void say(const char* text) { dprintf(2, "hostile: %s\n", text); }
+static void say(const char* text) {
+  dprintf(2, "hostile: %s\n", text);
+}
 
 static void pause_ms(long milliseconds) {
   const struct timespec wait = {milliseconds / 1000, milliseconds % 1000 * 1000000};
@@ -112,7 +114,9 @@ static void put_bytes(struct buffer* out, unsigned field, const void* data, size
   put(out, data, size);
 }
 
-static void put_text(struct buffer* out, unsigned field, const char* text) { put_bytes(out, field, text, strlen(text)); }
+static void put_text(struct buffer* out, unsigned field, const char* text) {
+  put_bytes(out, field, text, strlen(text));
+}
 
 static void put_header(unsigned char header[10], uint32_t size, uint32_t stream, unsigned type) {
   for (int i = 0; i < 4; ++i) {
@@ -349,7 +353,9 @@ static void cut_frame(uint32_t stream, uint32_t size) {
 }
 
 // The guest's kernel resets its machine so (reboot=t on its command line).
-static void reset_by_triple_fault(void) { reboot(RB_AUTOBOOT); }
+static void reset_by_triple_fault(void) {
+  reboot(RB_AUTOBOOT);
+}
 
 // Before anything else is answered. 1: the request is dealt with.
 static int misbehave(uint32_t stream) {
@@ -444,7 +450,8 @@ static void take(size_t count) {
   raw_size -= count;
   while (frames_size >= 10) {
     const uint32_t size = (uint32_t)frames[0] << 24 | (uint32_t)frames[1] << 16 | (uint32_t)frames[2] << 8 | frames[3];
-    const uint32_t stream = (uint32_t)frames[4] << 24 | (uint32_t)frames[5] << 16 | (uint32_t)frames[6] << 8 | frames[7];
+    const uint32_t stream =
+        (uint32_t)frames[4] << 24 | (uint32_t)frames[5] << 16 | (uint32_t)frames[6] << 8 | frames[7];
     if (size > kMaximumFrame || frames_size - 10 < size) return;
     handle(stream, (struct span){frames + 10, size});
     memmove(frames, frames + 10 + size, frames_size - 10 - size);

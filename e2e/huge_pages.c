@@ -1,5 +1,6 @@
 // Uses huge pages.
-// usage: huge_pages map MIB_OF_A_PAGE PAGES   maps so many at once, touches one after the other, and says how many it got
+// usage: huge_pages map MIB_OF_A_PAGE PAGES   maps so many at once, touches one after the other, and says how many it
+// got
 //        huge_pages write|read FILE MIB CHARACTER   fills a file of a hugetlbfs by mapping it, or looks for that in it
 #define _GNU_SOURCE
 #include <fcntl.h>

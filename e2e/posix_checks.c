@@ -27,7 +27,8 @@ static void Check(int good, const char* what, int line) {
   printf("FAILED line %d: %s (errno %d: %s)\n", line, what, errno, strerror(errno));
 }
 #define CHECK(condition) Check((condition) ? 1 : 0, #condition, __LINE__)
-#define CHECK_FAILS(call, error) (errno = 0, Check((call) == -1 && errno == (error), #call " fails with " #error, __LINE__))
+#define CHECK_FAILS(call, error) \
+  (errno = 0, Check((call) == -1 && errno == (error), #call " fails with " #error, __LINE__))
 
 static void Put(const char* path, const char* text) {
   const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);

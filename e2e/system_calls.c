@@ -1,5 +1,5 @@
-// Makes the system calls it is named, each in a process of its own, and prints "<name> <errno>" for each, 0 if it worked.
-// Arguments are chosen so that the kernel refuses by itself what would do something.
+// Makes the system calls it is named, each in a process of its own, and prints "<name> <errno>" for each, 0 if it
+// worked. Arguments are chosen so that the kernel refuses by itself what would do something.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <sched.h>

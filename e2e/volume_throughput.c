@@ -1,5 +1,6 @@
-// Writes a file of MEBIBYTES in DIRECTORY from its start to its end, with fsync, forgets what is cached of it, and reads
-// it back, verifying every byte: volume_throughput DIRECTORY MEBIBYTES. Prints "write SECONDS" and "read SECONDS".
+// Writes a file of MEBIBYTES in DIRECTORY from its start to its end, with fsync, forgets what is cached of it, and
+// reads it back, verifying every byte: volume_throughput DIRECTORY MEBIBYTES. Prints "write SECONDS" and "read
+// SECONDS".
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>

@@ -132,7 +132,8 @@ class Huskd:
         configuration = {
             "version": 1,
             "log": {"level": "debug"},
-            "vm": {"first_user": self.users.start, "user_count": len(self.users)},
+            # Tests that fill a VM's memory want to meet its end soon.
+            "vm": {"first_user": self.users.start, "user_count": len(self.users), "unlimited_memory": "256Mi"},
             "network": {"cni_configuration_directory": str(network), "default_bridge": self.bridge,
                         "default_subnet": f"10.214.{number}.0/24"},
             "images": {"registry_hosts": str(self.registry_hosts)},
