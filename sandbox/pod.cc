@@ -226,7 +226,19 @@ void Pod::SetVm(PodVm vm) {
 
 void Pod::SetVmInformation(hypervisor::VmInformation information) {
   const MutexLock lock(mutex_);
-  if (vm_.vm != nullptr) vm_.information = std::move(information);
+  if (vm_.vm == nullptr) return;
+  size_in_doubt_ = false;
+  vm_.information = std::move(information);
+}
+
+void Pod::DoubtSize() {
+  const MutexLock lock(mutex_);
+  size_in_doubt_ = true;
+}
+
+bool Pod::size_in_doubt() const {
+  const MutexLock lock(mutex_);
+  return size_in_doubt_ || !vm_.information || vm_.information->memory_bytes != vm_.information->requested_memory_bytes;
 }
 
 void Pod::SetOnlineVcpus(std::uint32_t count) {

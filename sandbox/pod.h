@@ -125,7 +125,10 @@ class Pod {
   // As PodRecord::resizing. Under the turn, like what it is about.
   void SetResizing(bool resizing);
   [[nodiscard]] bool resizing() const;
-  // The containers' limits in the guest may not be those that are shown. Likewise.
+  // vm_information is not to be relied on: the VM's size is being changed, or its guest had not done yet what it was
+  // asked for. SetVmInformation ends it. Likewise.
+  void DoubtSize();
+  [[nodiscard]] bool size_in_doubt() const;
   // PodNeeds' demanded_memory_bytes. Likewise.
   void SetMemoryDemand(std::uint64_t bytes);
   [[nodiscard]] std::uint64_t memory_demand() const;
@@ -133,6 +136,7 @@ class Pod {
   // or that is not known. Likewise.
   void SetMarkedMemory(std::uint64_t bytes);
   [[nodiscard]] std::uint64_t marked_memory() const;
+  // The containers' limits in the guest may not be those that are shown. Likewise.
   void SetLimitsInDoubt(bool in_doubt);
   [[nodiscard]] bool limits_in_doubt() const;
   [[nodiscard]] std::shared_ptr<hypervisor::Vm> vm() const;
@@ -203,6 +207,7 @@ class Pod {
   std::optional<std::string> ended_ ABSL_GUARDED_BY(mutex_);
   bool adopting_ ABSL_GUARDED_BY(mutex_) = false;
   bool resizing_ ABSL_GUARDED_BY(mutex_);
+  bool size_in_doubt_ ABSL_GUARDED_BY(mutex_) = false;
   bool limits_in_doubt_ ABSL_GUARDED_BY(mutex_);
   std::uint64_t memory_demand_ ABSL_GUARDED_BY(mutex_) = 0;
   std::uint64_t marked_memory_ ABSL_GUARDED_BY(mutex_) = 0;

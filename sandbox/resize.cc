@@ -51,6 +51,7 @@ class Resize {
     HUSK_RETURN_IF_ERROR(RecordResize(environment_, pod_));
     LimitHost(std::max(information_.boot_memory_bytes + plugged, information_.memory_bytes));
     FaultPoint("resize.host_raised");
+    pod_.DoubtSize();
     if (more_memory) HUSK_RETURN_IF_ERROR(Plug(plugged));
     if (more_vcpus) HUSK_RETURN_IF_ERROR(AddVcpus());
     HUSK_RETURN_IF_ERROR(Ask());
@@ -75,6 +76,7 @@ class Resize {
 
   Status Shrink() {
     HUSK_RETURN_IF_ERROR(RecordResize(environment_, pod_));
+    pod_.DoubtSize();
     Status status = TakeVcpus();
     status.Update(Unplug());
     status.Update(Ask());
@@ -86,10 +88,8 @@ class Resize {
   // What is known, or asked for.
   Status Look() {
     if (vm_ == nullptr || client_ == nullptr) return absl::FailedPreconditionError("the pod has no VM");
-    const auto known = pod_.vm_information();
-    // In the middle of a resize it may have changed.
-    if (!known || pod_.resizing()) return Ask();
-    information_ = *known;
+    if (pod_.size_in_doubt()) return Ask();
+    information_ = pod_.vm_information().value_or(VmInformation());
     KeepToTheVm();
     return absl::OkStatus();
   }

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/guest/cgroup.h"
+#include "agent/guest/cgroup_limits.h"
 #include "agent/guest/containers.h"
 #include "agent/guest/files.h"
 #include "agent/guest/resources.h"
@@ -82,18 +83,10 @@ void Containers::ApplyResources(const std::string& id, const std::string& resour
     container->process.start_waiters.Add([=, this](const Status&) { ApplyResources(id, resources, config, done); });
     return;
   }
-  const auto applied = [=, this](const Status& status) { ResourcesApplied(id, status, config, done); };
-  if (container->process.running()) return crun_.Update(id, resources, applied);
-  applied(CreateFile(Bundle(id) + "/config.json", config, 0600));
-}
-
-void Containers::ResourcesApplied(const std::string& id, const Status& status, const std::string& config,
-                                  const Done<v1::UpdateResourcesResponse>& done) {
-  Container* const container = FindContainer(id);
-  // It has ended meanwhile, which is why crun may have failed.
-  if (container == nullptr || container->process.exited()) return done(v1::UpdateResourcesResponse());
-  container->half_changed = !status.ok();
-  if (!status.ok()) return ReserveHugePages(id, container->config, [done, status](const Status&) { done(status); });
+  const Status applied = container->process.running() ? ChangeLimits(Cgroup(id), resources)
+                                                      : CreateFile(Bundle(id) + "/config.json", config, 0600);
+  container->half_changed = absl::IsInternal(applied);
+  if (!applied.ok()) return ReserveHugePages(id, container->config, [done, applied](const Status&) { done(applied); });
   container->config = config;
   done(v1::UpdateResourcesResponse());
 }

@@ -80,7 +80,7 @@ class Containers {
     bool with_stdin = false;
     bool creating = true;
     std::string config;                  // complete config.json
-    bool half_changed = false;           // a change failed: its cgroup may have some of it
+    bool half_changed = false;           // a change failed, and its cgroup may have some of it
     std::optional<PidNamespace> target;  // that of the container which this one looks into
     v1::CreateContainerResponse created;
     Waiters create_waiters;
@@ -110,8 +110,6 @@ class Containers {
   // A change, when its huge pages are there.
   void ApplyResources(const std::string& id, const std::string& resources, const std::string& config,
                       const Done<v1::UpdateResourcesResponse>& done);
-  void ResourcesApplied(const std::string& id, const Status& status, const std::string& config,
-                        const Done<v1::UpdateResourcesResponse>& done);
   void Created(const std::string& id, const Status& status);
   void Started(const std::string& id, StatusOr<Crun::Started> started);
   void Exited(const std::string& id, int exit_code);

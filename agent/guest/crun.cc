@@ -134,20 +134,6 @@ void Crun::Ended(const std::shared_ptr<Launch>& launch, int exit_code) {
   launch->on_started(std::move(started));
 }
 
-void Crun::Update(const std::string& id, std::string_view resources_json, const std::function<void(Status)>& done) {
-  const std::string files = absl::StrCat(state_, "/", ++launches_);
-  if (const Status written = CreateFile(files + ".json", resources_json, 0600); !written.ok()) return done(written);
-  const auto started =
-      children_.Start({.argv = {program_, "--root", state_ + "/crun", "--cgroup-manager=cgroupfs", "--log",
-                                files + ".log", "update", "--resources", files + ".json", id}},
-                      [files, done](int exit_code) {
-                        const std::string words = exit_code == 0 ? "" : LastWords(files + ".log", exit_code);
-                        for (const char* suffix : {".log", ".json"}) unlink((files + suffix).c_str());
-                        done(exit_code == 0 ? absl::OkStatus() : absl::InvalidArgumentError(words));
-                      });
-  if (!started.ok()) done(started.status());
-}
-
 void Crun::Delete(const std::string& id, const std::function<void(Status)>& done) {
   if (access((state_ + "/crun/" + id).c_str(), F_OK) != 0) {
     done(absl::OkStatus());

@@ -36,9 +36,6 @@ class Crun {
   // existing one below the container's.
   void Exec(const std::string& id, const std::string& cgroup, std::string_view process_json, bool terminal,
             ProcessIo::ChildEnds ends, OnStarted on_started);
-  // `crun update` of a running container with the JSON of an OCI configuration's linux.resources. INVALID_ARGUMENT with
-  // crun's words.
-  void Update(const std::string& id, std::string_view resources_json, const std::function<void(Status)>& done);
   // `crun delete --force`. OK if crun does not know it.
   void Delete(const std::string& id, const std::function<void(Status)>& done);
 

@@ -13,7 +13,7 @@ def parse(words):
     options, rest = {}, []
     words = iter(words)
     for word in words:
-        if word in ("--root", "--log", "--bundle", "--pid-file", "--console-socket", "--process", "--resources"):
+        if word in ("--root", "--log", "--bundle", "--pid-file", "--console-socket", "--process"):
             options[word] = next(words)
         elif not word.startswith("--"):
             rest.append(word)
@@ -25,16 +25,6 @@ def main():
     state = os.path.join(options["--root"], identifier)
     if command == "delete":
         os.rmdir(state)
-        return 0
-    if command == "update":
-        with open(options["--resources"]) as file:
-            resources = json.load(file)
-        if resources.get("cpu", {}).get("shares") == 3:
-            with open(options["--log"], "w") as log:
-                log.write("the kernel refuses it")
-            return 1
-        with open(os.path.join(options["--root"], identifier + ".updates"), "a") as file:
-            file.write(json.dumps(resources, sort_keys=True) + "\n")
         return 0
     if command == "run":
         os.makedirs(state)

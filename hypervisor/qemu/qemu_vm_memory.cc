@@ -1,4 +1,5 @@
 // Memory that a QemuVm gets and gives back while it runs: its one virtio-mem device.
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -16,7 +17,10 @@ using nlohmann::json;
 constexpr auto kGuestPatience = std::chrono::seconds(60);
 constexpr auto kReleaseWait = std::chrono::seconds(5);
 constexpr auto kUndoTimeout = std::chrono::seconds(15);
-constexpr std::chrono::milliseconds kLook{20};
+// QEMU tells of a new size once a second at most, so it is asked: often at first, as a gibibyte comes within a
+// twentieth of a second, and later at intervals of a sixteenth of what was waited.
+constexpr std::chrono::milliseconds kFirstLook{2};
+constexpr std::chrono::milliseconds kLastLook{20};
 // What Linux takes at once of a device like this; of less it takes nothing, and waits.
 constexpr std::uint64_t kStep = std::uint64_t{4} << 20;
 
@@ -48,12 +52,26 @@ Status Request(const Context& context, QmpClient& qmp, std::uint64_t bytes) {
   return qmp.Execute(context, "qom-set", arguments).status();
 }
 
+class Looks {
+ public:
+  explicit Looks(const Context& context) : context_(context) {}
+  Status Pause() {
+    const auto waited = Context::Clock::now() - started_;
+    return SleepFor(context_, std::clamp<Context::Clock::duration>(waited / 16, kFirstLook, kLastLook));
+  }
+
+ private:
+  const Context& context_;
+  const Context::Clock::time_point started_ = Context::Clock::now();
+};
+
 Status AwaitSize(const Context& context, QmpClient& qmp, std::uint64_t bytes) {
   const Context limited = context.WithTimeout(kGuestPatience);
+  Looks looks(limited);
   for (;;) {
     HUSK_ASSIGN_OR_RETURN(const MemoryDevice device, ReadDevice(context, qmp));
     if (device.size >= bytes) return absl::OkStatus();
-    if (SleepFor(limited, kLook).ok()) continue;
+    if (looks.Pause().ok()) continue;
     HUSK_RETURN_IF_ERROR(context.Check());
     return absl::ResourceExhaustedError(absl::StrCat("the guest has taken ", device.size, " of them"));
   }
@@ -62,9 +80,10 @@ Status AwaitSize(const Context& context, QmpClient& qmp, std::uint64_t bytes) {
 // An idle guest does it in less.
 Status AwaitRelease(const Context& context, QmpClient& qmp, std::uint64_t bytes) {
   const Context limited = context.WithTimeout(kReleaseWait);
+  Looks looks(limited);
   for (;;) {
     HUSK_ASSIGN_OR_RETURN(const MemoryDevice device, ReadDevice(context, qmp));
-    if (device.size <= bytes + kMemoryThatMayStay || !SleepFor(limited, kLook).ok()) return absl::OkStatus();
+    if (device.size <= bytes + kMemoryThatMayStay || !looks.Pause().ok()) return absl::OkStatus();
   }
 }
 

@@ -179,7 +179,7 @@ Json Limits(const LinuxResources& limits) {
   Json cpu = Json::object();
   if (limits.cpu_shares > 0) cpu["shares"] = limits.cpu_shares;
   if (limits.cpu_quota != 0) cpu["quota"] = limits.cpu_quota;
-  // crun lifts a quota only together with a period.
+  // crun takes a lifted quota only together with a period.
   if (limits.cpu_period > 0 || limits.cpu_quota != 0) {
     cpu["period"] = limits.cpu_period > 0 ? limits.cpu_period : kDefaultCpuPeriod;
   }

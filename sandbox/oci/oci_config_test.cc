@@ -220,7 +220,7 @@ TEST_F(OciConfigTest, LimitsGoToTheGuestsCgroup) {
 
 TEST_F(OciConfigTest, AChangeOfLimitsNamesNoDevices) {
   const LinuxResources limits{.cpu_quota = -1, .oom_score_adjustment = 7, .memory_swap_limit_bytes = -1};
-  // crun lifts a quota only together with a period.
+  // crun takes a lifted quota only together with a period.
   EXPECT_EQ(Json::parse(MakeOciResources(limits)),
             Json::parse(R"({"cpu":{"quota":-1,"period":100000},"memory":{"swap":-1}})"));
   EXPECT_EQ(MakeOciResources({}), "{}");
