@@ -12,6 +12,8 @@ target_compile_options(husk_build_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Woverloaded-virtual -Wcast-qual
   -Wformat=2 -Wimplicit-fallthrough -Wunused -Wno-missing-field-initializers -Werror
   $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>
+  # clang warns of what GCC 12's own std::stable_sort uses.
+  $<$<CXX_COMPILER_ID:Clang>:-Wno-deprecated-declarations>
   # GCC 12 sees overlaps in std::string's own code where there are none, and reads of what it did not set.
   $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>
   $<$<CXX_COMPILER_ID:GNU>:-Wno-stringop-overflow> $<$<CXX_COMPILER_ID:GNU>:-Wno-stringop-overread>
@@ -29,8 +31,7 @@ if(HUSK_FUZZ)
     message(FATAL_ERROR "HUSK_FUZZ needs clang, which has libFuzzer: cmake --preset fuzz")
   endif()
   # Coverage in every library, so that libFuzzer sees where an input leads; its main() is only in its targets.
-  # clang warns of what GCC 12's own std::stable_sort uses.
-  target_compile_options(husk_build_flags INTERFACE -fsanitize=fuzzer-no-link -Wno-deprecated-declarations)
+  target_compile_options(husk_build_flags INTERFACE -fsanitize=fuzzer-no-link)
   target_compile_definitions(husk_build_flags INTERFACE _GLIBCXX_ASSERTIONS)
 endif()
 
