@@ -441,7 +441,21 @@ bool Pod::SetRunning(const std::string& id, std::int64_t started_at, std::uint32
 void Pod::SetContainerResources(const std::string& id, LinuxResources resources) {
   const MutexLock lock(mutex_);
   const auto found = containers_.find(id);
-  if (found != containers_.end()) found->second.status.config.resources = std::move(resources);
+  if (found == containers_.end()) return;
+  found->second.status.config.resources = std::move(resources);
+  found->second.wanted.reset();
+}
+
+void Pod::SetWantedResources(const std::string& id, LinuxResources resources) {
+  const MutexLock lock(mutex_);
+  const auto found = containers_.find(id);
+  if (found != containers_.end()) found->second.wanted = std::move(resources);
+}
+
+std::optional<LinuxResources> Pod::wanted_resources(const std::string& id) const {
+  const MutexLock lock(mutex_);
+  const auto found = containers_.find(id);
+  return found == containers_.end() ? std::nullopt : found->second.wanted;
 }
 
 bool Pod::SetExited(const std::string& id, std::int64_t finished_at, std::int32_t exit_code, const std::string& reason,

@@ -170,7 +170,12 @@ class Pod {
 
   // CREATED to RUNNING; false if it is not CREATED any more.
   bool SetRunning(const std::string& id, std::int64_t started_at, std::uint32_t guest_pid);
+  // In force, as the guest has confirmed: shown from now on, and nothing else is wanted.
   void SetContainerResources(const std::string& id, LinuxResources resources);
+  // Recorded, and not confirmed by the guest; those that are shown are, or were.
+  void SetWantedResources(const std::string& id, LinuxResources resources);
+  // Absent: those that are shown.
+  [[nodiscard]] std::optional<LinuxResources> wanted_resources(const std::string& id) const;
   // To EXITED. What it is now, if this call changed it. `record` is called with that before anyone can see it.
   bool SetExited(const std::string& id, std::int64_t finished_at, std::int32_t exit_code, const std::string& reason,
                  const std::string& message, const std::function<void(const ContainerStatus&)>& record);
@@ -183,6 +188,7 @@ class Pod {
   struct Entry {
     Container container;
     ContainerStatus status;
+    std::optional<LinuxResources> wanted = std::nullopt;
     bool stop_signalled = false;
   };
 

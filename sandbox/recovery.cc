@@ -244,6 +244,10 @@ class Adoption {
     ContainerStatus status = record.status;
     status.state = state;
     status.guest_pid = guest_pid;
+    const LinuxResources recorded = status.config.resources;
+    // A change was under way: what is recorded is wanted, and in force when the guest has answered.
+    const bool changing = pod_.resizing() && record.limits_in_force;
+    if (changing) status.config.resources = *record.limits_in_force;
     std::vector<ContainerDisk> disks;
     for (const DiskRecord& disk : record.disks) disks.push_back(AdoptDisk(status.id, disk));
     // So that the end of the VM during this recovery cannot change what had exited before.
@@ -254,6 +258,7 @@ class Adoption {
                          .disks = std::move(disks),
                          .output = std::move(output)},
                         status);
+    if (changing) pod_.SetWantedResources(status.id, recorded);
   }
 
   ContainerDisk AdoptDisk(const std::string& container_id, const DiskRecord& record) {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -244,7 +245,9 @@ PodNeeds NeedsOf(const Pod& pod, const std::string& but) {
                  .demanded_memory_bytes = pod.memory_demand()};
   for (ContainerStatus& container : pod.ContainerSnapshots()) {
     if (container.state == ContainerState::kExited || container.id == but) continue;
-    needs.containers.push_back(std::move(container.config.resources));
+    const auto wanted = pod.wanted_resources(container.id);
+    LinuxResources& shown = container.config.resources;
+    needs.containers.push_back(wanted ? MoreOf(shown, *wanted) : std::move(shown));
   }
   return needs;
 }
@@ -265,20 +268,31 @@ Status FitPod(Environment& environment, const Context& context, Pod& pod, const 
   return Resize(environment, context, pod, needs).Fit();
 }
 
+namespace {
+
+// The limits that are recorded; when the guest has them they are shown.
+Status SendAgain(Environment& environment, const Context& context, Pod& pod, const ContainerStatus& container) {
+  const auto wanted = pod.wanted_resources(container.id);
+  if (!wanted) return SendLimits(context, pod, container.id, container.config.resources);
+  HUSK_RETURN_IF_ERROR(SendLimits(context, pod, container.id, *wanted));
+  ConfirmLimits(environment, pod, container, *wanted);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 Status ConvergePod(Environment& environment, const Context& context, Pod& pod) {
   if (!pod.CheckReady().ok()) return absl::OkStatus();
-  const PodNeeds needs = NeedsOf(pod);
-  Status status = GrowPod(environment, context, pod, needs);
+  Status status = GrowPod(environment, context, pod, NeedsOf(pod));
   if (pod.limits_in_doubt()) {
     Status sent;
     for (const ContainerStatus& container : pod.ContainerSnapshots()) {
-      if (container.state == ContainerState::kExited) continue;
-      sent.Update(SendLimits(context, pod, container.id, container.config.resources));
+      if (container.state != ContainerState::kExited) sent.Update(SendAgain(environment, context, pod, container));
     }
     if (sent.ok()) pod.SetLimitsInDoubt(false);
     status.Update(sent);
   }
-  status.Update(FitPod(environment, context, pod, needs));
+  status.Update(FitPod(environment, context, pod, NeedsOf(pod)));
   return status;
 }
 
@@ -292,6 +306,15 @@ Status SendLimits(const Context& context, Pod& pod, const std::string& container
   request.set_check_only(check_only);
   return Annotate(client->UpdateResources(context, request),
                   absl::StrCat("change the limits of container ", container_id));
+}
+
+void ConfirmLimits(Environment& environment, Pod& pod, const ContainerStatus& container, const LinuxResources& limits) {
+  ContainerConfig config = container.config;
+  config.resources = limits;
+  const Status recorded = environment.store->SetContainerConfig(container.id, config, std::nullopt);
+  // The next huskd would show the old ones until it has sent these again.
+  if (!recorded.ok()) spdlog::warn("pod={} container={} {}", pod.id(), container.id, Words(recorded));
+  pod.SetContainerResources(container.id, limits);
 }
 
 void AdoptSize(Environment& environment, Pod& pod) {

@@ -40,6 +40,9 @@ Status ConvergePod(Environment& environment, const Context& context, Pod& pod);
 Status SendLimits(const Context& context, Pod& pod, const std::string& container_id, const LinuxResources& limits,
                   bool check_only = false);
 
+// The guest has these limits now: that is recorded, and they are shown.
+void ConfirmLimits(Environment& environment, Pod& pod, const ContainerStatus& container, const LinuxResources& limits);
+
 // A pod that was adopted: how many vCPUs its guest uses, if nothing was under way.
 void AdoptSize(Environment& environment, Pod& pod);
 

@@ -33,46 +33,49 @@ bool ChangedNothing(const Status& status) {
 // One change of one container's limits.
 class Update {
  public:
-  Update(Environment& environment, const Context& context, Pod& pod, const std::string& id, ContainerConfig before,
-         LinuxResources after)
+  Update(Environment& environment, const Context& context, Pod& pod, ContainerStatus container,
+         const LinuxResources& change)
       : environment_(environment),
         context_(context),
         pod_(pod),
-        id_(id),
-        before_(std::move(before)),
-        after_(std::move(after)) {}
+        container_(std::move(container)),
+        in_force_(container_.config.resources),
+        // Another huskd's change may not have reached the guest yet.
+        before_(pod.wanted_resources(container_.id).value_or(in_force_)),
+        after_(Changed(before_, change)) {}
 
   Status Run() {
     // A limit below what is used is refused before anything changes.
-    if (IsLower(MemoryLimit(before_.resources), MemoryLimit(after_))) {
-      HUSK_RETURN_IF_ERROR(SendLimits(context_, pod_, id_, after_, /*check_only=*/true));
+    if (IsLower(MemoryLimit(MoreOf(in_force_, before_)), MemoryLimit(after_))) {
+      HUSK_RETURN_IF_ERROR(SendLimits(context_, pod_, container_.id, after_, /*check_only=*/true));
     }
     HUSK_RETURN_IF_ERROR(RecordResize(environment_, pod_));
     Status changed = Record(after_);
     if (changed.ok()) changed = MakeRoom();
     if (changed.ok()) changed = Send();
     if (!changed.ok()) return TakeBack(changed);
-    pod_.SetContainerResources(id_, after_);
+    ConfirmLimits(environment_, pod_, container_, after_);
     Fit(environment_, context_, pod_);
     return absl::OkStatus();
   }
 
  private:
+  // What shall be in force. What is shown stays that which the guest has confirmed, for the next huskd too.
   Status Record(const LinuxResources& resources) {
-    ContainerConfig config = before_;
+    ContainerConfig config = container_.config;
     config.resources = resources;
-    return environment_.store->SetContainerConfig(id_, config);
+    return environment_.store->SetContainerConfig(container_.id, config, in_force_);
   }
 
   Status MakeRoom() {
     // What shrinks is still in force.
-    PodNeeds needs = NeedsOf(pod_, id_);
-    needs.containers.push_back(MoreOf(before_.resources, after_));
+    PodNeeds needs = NeedsOf(pod_, container_.id);
+    needs.containers.push_back(MoreOf(MoreOf(in_force_, before_), after_));
     return Annotate(GrowPod(environment_, context_, pod_, needs), LimitFields(after_));
   }
 
   Status Send() {
-    Status sent = SendLimits(context_, pod_, id_, after_);
+    Status sent = SendLimits(context_, pod_, container_.id, after_);
     if (sent.ok() || ChangedNothing(sent)) {
       FaultPoint("resize.container_updated");
       return sent;
@@ -80,7 +83,7 @@ class Update {
     // Some of it may be in force.
     pod_.SetLimitsInDoubt(true);
     if (absl::IsInvalidArgument(sent) &&
-        SendLimits(pod_.Interruptible(context_.Detached(kFitWait)), pod_, id_, before_.resources).ok()) {
+        SendLimits(pod_.Interruptible(context_.Detached(kFitWait)), pod_, container_.id, before_).ok()) {
       pod_.SetLimitsInDoubt(false);
     }
     return sent;
@@ -88,8 +91,8 @@ class Update {
 
   // All is as before, or will be.
   Status TakeBack(const Status& why) {
-    const Status recorded = Record(before_.resources);
-    if (!recorded.ok()) spdlog::error("pod={} container={} {}", pod_.id(), id_, Words(recorded));
+    const Status recorded = Record(before_);
+    if (!recorded.ok()) spdlog::error("pod={} container={} {}", pod_.id(), container_.id, Words(recorded));
     if (pod_.limits_in_doubt() || absl::IsDeadlineExceeded(why) || absl::IsCancelled(why)) {
       // Nobody waits for a guest or a VM that was silent just now.
       environment_.owe_resize(pod_.id());
@@ -102,8 +105,9 @@ class Update {
   Environment& environment_;
   const Context& context_;
   Pod& pod_;
-  const std::string& id_;
-  const ContainerConfig before_;
+  const ContainerStatus container_;  // as it is shown
+  const LinuxResources in_force_;
+  const LinuxResources before_;  // as recorded
   const LinuxResources after_;
 };
 
@@ -116,8 +120,7 @@ Status UpdateContainerInPod(Environment& environment, const Context& context, Po
   if (status->state == ContainerState::kExited || pod.client() == nullptr) {
     return absl::FailedPreconditionError(absl::StrCat("container ", id, " has exited"));
   }
-  LinuxResources after = Changed(status->config.resources, change);
-  HUSK_RETURN_IF_ERROR(Update(environment, context, pod, id, std::move(status->config), std::move(after)).Run());
+  HUSK_RETURN_IF_ERROR(Update(environment, context, pod, *std::move(status), change).Run());
   spdlog::info("pod={} container={} has other limits", pod.id(), id);
   return absl::OkStatus();
 }

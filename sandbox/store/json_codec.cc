@@ -335,6 +335,9 @@ std::string ToJson(const PodConfig& config) {
 std::string ToJson(const ContainerConfig& config) {
   return Encode(config).dump();
 }
+std::string ToJson(const LinuxResources& resources) {
+  return Encode(resources).dump();
+}
 std::string ToJson(const ResolvedUser& user) {
   return Encode(user).dump();
 }
@@ -347,6 +350,9 @@ StatusOr<PodConfig> PodConfigFromJson(std::string_view text) {
 }
 StatusOr<ContainerConfig> ContainerConfigFromJson(std::string_view text) {
   return FromJson<ContainerConfig>(text, "container configuration");
+}
+StatusOr<LinuxResources> LinuxResourcesFromJson(std::string_view text) {
+  return FromJson<LinuxResources>(text, "limits");
 }
 StatusOr<ResolvedUser> ResolvedUserFromJson(std::string_view text) {
   return FromJson<ResolvedUser>(text, "user");

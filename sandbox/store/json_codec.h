@@ -15,11 +15,13 @@ namespace husk::sandbox {
 // versions: a field that is missing keeps its default, an unknown one is ignored; what is no such JSON is DATA_LOSS.
 std::string ToJson(const PodConfig& config);
 std::string ToJson(const ContainerConfig& config);
+std::string ToJson(const LinuxResources& resources);
 std::string ToJson(const ResolvedUser& user);
 std::string ToJson(const NetworkResult& network);
 
 StatusOr<PodConfig> PodConfigFromJson(std::string_view text);
 StatusOr<ContainerConfig> ContainerConfigFromJson(std::string_view text);
+StatusOr<LinuxResources> LinuxResourcesFromJson(std::string_view text);
 StatusOr<ResolvedUser> ResolvedUserFromJson(std::string_view text);
 StatusOr<NetworkResult> NetworkResultFromJson(std::string_view text);
 

@@ -62,6 +62,8 @@ const std::vector<std::string>& Migrations() {
       )sql",
       // 3 -> 4.
       "ALTER TABLE pods ADD COLUMN resizing INTEGER NOT NULL DEFAULT 0",
+      // 4 -> 5. JSON; empty if they are those of the config.
+      "ALTER TABLE containers ADD COLUMN limits_in_force TEXT NOT NULL DEFAULT ''",
   };
   return migrations;
 }
@@ -139,6 +141,10 @@ StatusOr<ContainerRecord> ReadContainer(const Statement& row) {
   container.checkpoint.stderr_offset = Unsigned(row.ColumnInteger(column++));
   if (const std::string user = row.ColumnText(column++); !user.empty()) {
     HUSK_ASSIGN_OR_RETURN_DOING(status.user, ResolvedUserFromJson(user), absl::StrCat("container ", status.id));
+  }
+  if (const std::string limits = row.ColumnText(column++); !limits.empty()) {
+    HUSK_ASSIGN_OR_RETURN_DOING(container.limits_in_force, LinuxResourcesFromJson(limits),
+                                absl::StrCat("container ", status.id));
   }
   return container;
 }
@@ -241,7 +247,7 @@ Status Store::AddContainer(const ContainerRecord& container) {
   HUSK_ASSIGN_OR_RETURN(
       Statement insert,
       database_->Prepare(
-          "INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+          "INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
   const ContainerStatus& status = container.status;
   const LogCheckpoint& checkpoint = container.checkpoint;
   insert.Text(status.id).Text(status.pod_id).Integer(static_cast<int>(container.phase)).Text(ToJson(status.config));
@@ -252,13 +258,17 @@ Status Store::AddContainer(const ContainerRecord& container) {
   insert.Integer(Signed(checkpoint.device)).Integer(Signed(checkpoint.inode)).Integer(Signed(checkpoint.size));
   insert.Integer(Signed(checkpoint.stdout_offset)).Integer(Signed(checkpoint.stderr_offset));
   insert.Text(status.user ? ToJson(*status.user) : "");
+  insert.Text(container.limits_in_force ? ToJson(*container.limits_in_force) : "");
   return Annotate(insert.Run(), absl::StrCat("store container ", status.id));
 }
 
-Status Store::SetContainerConfig(const std::string& id, const ContainerConfig& config) {
+Status Store::SetContainerConfig(const std::string& id, const ContainerConfig& config,
+                                 const std::optional<LinuxResources>& limits_in_force) {
   const MutexLock lock(mutex_);
-  HUSK_ASSIGN_OR_RETURN(Statement update, database_->Prepare("UPDATE containers SET config = ? WHERE id = ?"));
-  return Change(*database_, update.Text(ToJson(config)).Text(id), "container", id);
+  HUSK_ASSIGN_OR_RETURN(Statement update,
+                        database_->Prepare("UPDATE containers SET config = ?, limits_in_force = ? WHERE id = ?"));
+  update.Text(ToJson(config)).Text(limits_in_force ? ToJson(*limits_in_force) : "").Text(id);
+  return Change(*database_, update, "container", id);
 }
 
 Status Store::SetContainerCreated(const std::string& id, std::uint32_t lun, const ResolvedUser& user,
@@ -327,7 +337,8 @@ StatusOr<std::vector<ContainerRecord>> Store::Containers() {
       Statement query,
       database_->Prepare("SELECT id, pod_id, phase, config, created_at, started_at, finished_at, exit_code, reason,"
                          " message, image_id, image_reference, log_path, stop_signal, lun, log_device, log_inode,"
-                         " log_size, stdout_offset, stderr_offset, user FROM containers ORDER BY rowid"));
+                         " log_size, stdout_offset, stderr_offset, user, limits_in_force FROM containers"
+                         " ORDER BY rowid"));
   std::vector<ContainerRecord> containers;
   for (;;) {
     HUSK_ASSIGN_OR_RETURN(const bool row, query.Step());

@@ -57,6 +57,8 @@ struct ContainerRecord {
   std::optional<std::uint32_t> lun;  // of the image's disk, once it is attached
   std::vector<DiskRecord> disks;     // once they are attached, by their keys
   LogCheckpoint checkpoint;
+  // What the guest confirmed last, while the config's limits are on their way to it. Absent: those of the config.
+  std::optional<LinuxResources> limits_in_force;
 };
 
 // Thread safe: calls take turns on one connection. Each is one transaction, durable against the death of this process.
@@ -85,7 +87,9 @@ class Store {
   StatusOr<std::vector<PodRecord>> Pods();
 
   Status AddContainer(const ContainerRecord& container);
-  Status SetContainerConfig(const std::string& id, const ContainerConfig& config);
+  // `limits_in_force`: as ContainerRecord's.
+  Status SetContainerConfig(const std::string& id, const ContainerConfig& config,
+                            const std::optional<LinuxResources>& limits_in_force);
   // `user`: as the guest resolved it.
   Status SetContainerCreated(const std::string& id, std::uint32_t lun, const ResolvedUser& user,
                              const std::vector<DiskRecord>& disks);

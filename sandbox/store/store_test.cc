@@ -134,6 +134,23 @@ TEST_F(StoreTest, AContainersLifeSurvivesReopening) {
   EXPECT_TRUE(store_->Containers()->empty());
 }
 
+TEST_F(StoreTest, LimitsThatAreRecordedAndThoseInForce) {
+  ASSERT_TRUE(store_->AddPod(Pod("p"), 1000, 3).ok());
+  ASSERT_TRUE(store_->AddContainer(Container("c", "p")).ok());
+  EXPECT_FALSE(OnlyContainer().limits_in_force);
+  ContainerConfig config;
+  config.resources.memory_limit_bytes = 64;
+  LinuxResources in_force;
+  in_force.memory_limit_bytes = 32;
+  ASSERT_TRUE(store_->SetContainerConfig("c", config, in_force).ok());
+  Open();
+  EXPECT_EQ(OnlyContainer().status.config.resources.memory_limit_bytes, 64);
+  ASSERT_TRUE(OnlyContainer().limits_in_force);
+  EXPECT_EQ(OnlyContainer().limits_in_force->memory_limit_bytes, 32);
+  ASSERT_TRUE(store_->SetContainerConfig("c", config, std::nullopt).ok());
+  EXPECT_FALSE(OnlyContainer().limits_in_force);
+}
+
 TEST_F(StoreTest, HugeNumbersComeBack) {
   ASSERT_TRUE(store_->AddPod(Pod("p"), 1000, 3).ok());
   ASSERT_TRUE(store_->AddContainer(Container("c", "p")).ok());
