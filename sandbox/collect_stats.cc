@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "sandbox/id.h"
+#include "sandbox/information.h"
 #include "sandbox/vm_size.h"
 
 namespace husk::sandbox {
@@ -70,7 +71,7 @@ ContainerStats LastContainerStats(const Pod& pod, const ContainerStatus& status)
   return StatsOf(status, pod.meter().figures());
 }
 
-PodStats LastPodStats(const Pod& pod) {
+PodStats LastPodStats(const Environment& environment, const Pod& pod) {
   PodStats stats{.status = pod.Snapshot(false), .figures = pod.meter().figures()};
   const NetworkResult network = pod.network();
   if (!network.interfaces.empty()) stats.default_interface = network.interfaces.front().name;
@@ -78,6 +79,7 @@ PodStats LastPodStats(const Pod& pod) {
     if (status.state == ContainerState::kRunning) stats.containers.push_back(StatsOf(status, stats.figures));
   }
   stats.figures.containers.clear();
+  stats.vm = VmFiguresOf(environment, pod);
   return stats;
 }
 

@@ -19,7 +19,7 @@ void RefreshStats(const Environment& environment, const Context& context,
                   const std::vector<std::shared_ptr<Pod>>& pods);
 
 // From the last figures; nothing is asked.
-PodStats LastPodStats(const Pod& pod);
+PodStats LastPodStats(const Environment& environment, const Pod& pod);
 ContainerStats LastContainerStats(const Pod& pod, const ContainerStatus& status);
 
 }  // namespace husk::sandbox

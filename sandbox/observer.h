@@ -19,6 +19,13 @@ enum class BootStep {
   kConfigure,  // addresses, hostname, scratch disk in the guest
 };
 
+enum class ResizeDirection { kGrow, kShrink };
+enum class ResizeResult {
+  kOk,
+  kFailed,  // what had grown is taken back
+  kOwed,    // it is tried again
+};
+
 // Called from any of the runtime's threads, several at once, and with locks held: it returns at once and calls nothing
 // of the runtime. By default it looks at nothing.
 class Observer {
@@ -33,6 +40,8 @@ class Observer {
   virtual void OnLogged(std::uint64_t /*bytes*/) {}
   // A container shows as EXITED. `reason` is that of ContainerStatus.
   virtual void OnContainerExit(std::string_view /*reason*/) {}
+  // An attempt to make a VM larger or smaller has ended; not one that found nothing to do.
+  virtual void OnResize(ResizeDirection /*direction*/, ResizeResult /*result*/) {}
 };
 
 }  // namespace husk::sandbox

@@ -1,6 +1,5 @@
 #include "sandbox/pod.h"
 
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -9,23 +8,6 @@
 #include "sandbox/network/bandwidth.h"
 
 namespace husk::sandbox {
-namespace {
-
-// Arguments are Husk's own, but a path may hold any bytes.
-std::string VmInformationJson(const hypervisor::VmInformation& information, std::uint32_t online_vcpus) {
-  return nlohmann::json{{"pid", information.process.pid},
-                        {"accelerator", information.accelerator == hypervisor::Accelerator::kKvm ? "kvm" : "tcg"},
-                        {"vcpus", information.vcpus},
-                        {"onlineVcpus", online_vcpus},
-                        {"memoryBytes", information.memory_bytes},
-                        {"requestedMemoryBytes", information.requested_memory_bytes},
-                        {"maximumMemoryBytes", information.maximum_memory_bytes},
-                        {"commandLine", information.command_line}}
-      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
-
-}  // namespace
-
 Pod::Pod(PodRecord record, EventHub* events, Observer* observer)
     : record_(std::move(record)),
       events_(events),
@@ -92,7 +74,6 @@ PodStatus Pod::Snapshot(bool verbose) const {
   const MutexLock lock(mutex_);
   PodStatus status = SnapshotLocked();
   if (verbose) {
-    if (vm_.information) status.information["vm"] = VmInformationJson(*vm_.information, vm_.online_vcpus);
     if (!network_.cni_result_json.empty()) status.information["cniResult"] = network_.cni_result_json;
   }
   return status;

@@ -48,6 +48,7 @@ class Resize {
       Mark();
       return absl::OkStatus();
     }
+    began_ = true;
     const bool alone = !pod_.resizing();
     HUSK_RETURN_IF_ERROR(RecordResize(environment_, pod_));
     LimitHost(std::max(information_.boot_memory_bytes + plugged, information_.memory_bytes));
@@ -69,6 +70,9 @@ class Resize {
     return status;
   }
 
+  // Whether Grow or Fit found something to do.
+  [[nodiscard]] bool began() const { return began_; }
+
  private:
   Status LimitAsItIs() {
     LimitHost(information_.memory_bytes);
@@ -76,6 +80,7 @@ class Resize {
   }
 
   Status Shrink() {
+    began_ = RequestedPlugged() != WantedPlugged() || pod_.online_vcpus() != wanted_.vcpus || !Remainder().ok();
     HUSK_RETURN_IF_ERROR(RecordResize(environment_, pod_));
     pod_.DoubtSize();
     Status status = TakeVcpus();
@@ -233,6 +238,7 @@ class Resize {
   const std::shared_ptr<hypervisor::Vm> vm_;
   const std::shared_ptr<agent::AgentClient> client_;
   VmInformation information_;
+  bool began_ = false;
 };
 
 }  // namespace
@@ -261,11 +267,19 @@ Status RecordResize(Environment& environment, Pod& pod) {
 }
 
 Status GrowPod(Environment& environment, const Context& context, Pod& pod, const PodNeeds& needs) {
-  return Resize(environment, context, pod, needs).Grow();
+  Resize resize(environment, context, pod, needs);
+  Status grown = resize.Grow();
+  const ResizeResult result = grown.ok() ? ResizeResult::kOk : ResizeResult::kFailed;
+  if (resize.began()) environment.parts.observer->OnResize(ResizeDirection::kGrow, result);
+  return grown;
 }
 
 Status FitPod(Environment& environment, const Context& context, Pod& pod, const PodNeeds& needs) {
-  return Resize(environment, context, pod, needs).Fit();
+  Resize resize(environment, context, pod, needs);
+  Status fitted = resize.Fit();
+  const ResizeResult result = fitted.ok() ? ResizeResult::kOk : ResizeResult::kOwed;
+  if (resize.began()) environment.parts.observer->OnResize(ResizeDirection::kShrink, result);
+  return fitted;
 }
 
 namespace {

@@ -3,11 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "agent/common/mutex.h"
+#include "sandbox/observer.h"
 #include "sandbox/testing/runtime_fixture.h"
 
 namespace husk::sandbox {
@@ -155,12 +159,89 @@ TEST_F(ResizeTest, MemoryThatAGuestKeepsIsTheHostsLimitUntilItIsBack) {
   ASSERT_TRUE(told.ok());
   const Json vm = Json::parse(told->information.at("vm"));
   EXPECT_EQ(vm.at("memoryBytes"), (256 + 376) * kMebibyte) << "what it has";
-  EXPECT_EQ(vm.at("requestedMemoryBytes"), 256 * kMebibyte) << "what it shall have";
+  EXPECT_EQ(vm.at("requestedMemoryBytes"), 256 * kMebibyte) << "what it was told to have";
+  EXPECT_EQ(vm.at("wantedMemoryBytes"), 256 * kMebibyte);
+  EXPECT_EQ(vm.at("resizing"), true);
   // The next huskd knows that it waits.
   Restart();
   machine_.KeepMemory(false);
   EXPECT_TRUE(Eventually([&] { return HostLimit() < large; }));
   EXPECT_EQ(Plugged(), 0);
+  EXPECT_TRUE(Eventually([&] { return !runtime_->ListVms().at(0).resizing; }));
+}
+
+TEST_F(ResizeTest, FiguresOfAVmAreThoseOfVerboseStatus) {
+  agent::v1::StatsResponse stats;
+  stats.mutable_guest()->set_memory_total_bytes(static_cast<std::uint64_t>(240 * kMebibyte));
+  stats.mutable_guest()->set_memory_available_bytes(static_cast<std::uint64_t>(200 * kMebibyte));
+  Guest(pod_).SetStats(stats);
+  EXPECT_FALSE(runtime_->ListVms().at(0).used_memory_bytes) << "nobody has asked the guest";
+  Run("main", Limits(512, 2000));
+  const auto told = runtime_->GetPodStats(context_, pod_);
+  ASSERT_TRUE(told.ok() && told->vm);
+  const auto listed = runtime_->ListVms();
+  ASSERT_EQ(listed.size(), 1U);
+  const Json vm = Json::parse(runtime_->GetPod(pod_, true)->information.at("vm"));
+  for (const VmFigures& figures : {*told->vm, listed.front()}) {
+    EXPECT_EQ(figures.memory_bytes, static_cast<std::uint64_t>((256 + 376) * kMebibyte));
+    EXPECT_EQ(figures.memory_bytes, vm.at("memoryBytes"));
+    EXPECT_EQ(figures.requested_memory_bytes, vm.at("requestedMemoryBytes"));
+    EXPECT_EQ(figures.wanted_memory_bytes, vm.at("wantedMemoryBytes"));
+    EXPECT_EQ(figures.wanted_memory_bytes, figures.memory_bytes);
+    EXPECT_EQ(figures.used_memory_bytes, static_cast<std::uint64_t>(40 * kMebibyte));
+    EXPECT_EQ(vm.at("usedMemoryBytes"), 40 * kMebibyte);
+    EXPECT_EQ(figures.online_vcpus, 2U);
+    EXPECT_EQ(figures.wanted_vcpus, vm.at("wantedVcpus"));
+    EXPECT_EQ(figures.vcpus, vm.at("vcpus"));
+    EXPECT_FALSE(figures.resizing);
+    EXPECT_EQ(vm.at("resizing"), false);
+  }
+  ASSERT_TRUE(runtime_->StopPod(context_, pod_).ok());
+  EXPECT_TRUE(runtime_->ListVms().empty());
+}
+
+// Counts what is told of resizes.
+class ResizeCounter : public Observer {
+ public:
+  void OnResize(ResizeDirection direction, ResizeResult result) override {
+    const MutexLock lock(mutex_);
+    ++counts_[{direction, result}];
+  }
+  int Count(ResizeDirection direction, ResizeResult result) {
+    const MutexLock lock(mutex_);
+    return counts_[{direction, result}];
+  }
+
+ private:
+  Mutex mutex_;
+  std::map<std::pair<ResizeDirection, ResizeResult>, int> counts_ ABSL_GUARDED_BY(mutex_);
+};
+
+TEST_F(ResizeTest, EachAttemptIsToldWithItsResult) {
+  ResizeCounter counter;
+  hypervisor::FakeHypervisor hypervisor(machine_);
+  runtime_.reset();
+  RuntimeParts parts = FakeParts();
+  parts.hypervisor = &hypervisor;
+  parts.observer = &counter;
+  Start(parts);
+  const std::string id = Run("main", Limits(64, 500));
+  ASSERT_TRUE(Update(id, Limits(64, 600)).ok());
+  EXPECT_EQ(counter.Count(ResizeDirection::kGrow, ResizeResult::kOk), 0) << "nothing was to be done";
+  ASSERT_TRUE(Update(id, Limits(512, 600)).ok());
+  EXPECT_EQ(counter.Count(ResizeDirection::kGrow, ResizeResult::kOk), 1);
+  EXPECT_EQ(counter.Count(ResizeDirection::kShrink, ResizeResult::kOk), 0);
+  ASSERT_TRUE(Update(id, Limits(448, 600)).ok());
+  EXPECT_EQ(counter.Count(ResizeDirection::kShrink, ResizeResult::kOk), 1);
+  machine_.FailNext(hypervisor::FakeOperation::kPlugMemory, absl::ResourceExhaustedError("no room"));
+  EXPECT_FALSE(Update(id, Limits(640, 600)).ok());
+  EXPECT_EQ(counter.Count(ResizeDirection::kGrow, ResizeResult::kFailed), 1);
+  machine_.KeepMemory(true);
+  ASSERT_TRUE(Update(id, Limits(64, 600)).ok());
+  EXPECT_GE(counter.Count(ResizeDirection::kShrink, ResizeResult::kOwed), 1);
+  EXPECT_EQ(counter.Count(ResizeDirection::kShrink, ResizeResult::kOk), 1);
+  EXPECT_EQ(counter.Count(ResizeDirection::kGrow, ResizeResult::kOk), 1);
+  runtime_.reset();
 }
 
 TEST_F(ResizeTest, WhatIsOwedIsSupersededByALaterChange) {

@@ -67,6 +67,9 @@ class Runtime {
   virtual StatusOr<ContainerStats> GetContainerStats(const Context& context, const std::string& id) = 0;
   virtual std::vector<ContainerStats> ListContainerStats(const Context& context, const ContainerFilter& filter) = 0;
 
+  // Of each pod that has a VM. Asks nobody.
+  virtual std::vector<VmFigures> ListVms() = 0;
+
   // timeout zero: none. DEADLINE_EXCEEDED after it, the process killed. Each stream is cut at 16 MB.
   virtual StatusOr<ExecResult> ExecSync(const Context& context, const std::string& id,
                                         const std::vector<std::string>& command, std::chrono::nanoseconds timeout) = 0;

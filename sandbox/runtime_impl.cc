@@ -311,7 +311,7 @@ Status RuntimeImpl::RemovePod(const Context& context, const std::string& id) {
 StatusOr<PodStatus> RuntimeImpl::GetPod(const std::string& id, bool verbose) {
   HUSK_ASSIGN_OR_RETURN(const auto pod, FindPod(id));
   PodStatus status = pod->Snapshot(false);
-  if (verbose) status.information = PodInformation(*pod, environment_.paths.scratch(pod->id()));
+  if (verbose) status.information = PodInformation(environment_, *pod);
   return status;
 }
 
@@ -430,7 +430,7 @@ std::vector<ContainerStatus> RuntimeImpl::ListContainers(const ContainerFilter& 
 StatusOr<PodStats> RuntimeImpl::GetPodStats(const Context& context, const std::string& id) {
   HUSK_ASSIGN_OR_RETURN(const auto pod, FindPod(id));
   RefreshStats(environment_, context, {pod});
-  return LastPodStats(*pod);
+  return LastPodStats(environment_, *pod);
 }
 
 std::vector<PodStats> RuntimeImpl::ListPodStats(const Context& context, const PodFilter& filter) {
@@ -442,7 +442,7 @@ std::vector<PodStats> RuntimeImpl::ListPodStats(const Context& context, const Po
   RefreshStats(environment_, context, pods);
   std::vector<PodStats> list;
   list.reserve(pods.size());
-  for (const auto& pod : pods) list.push_back(LastPodStats(*pod));
+  for (const auto& pod : pods) list.push_back(LastPodStats(environment_, *pod));
   return list;
 }
 
@@ -471,6 +471,14 @@ std::vector<ContainerStats> RuntimeImpl::ListContainerStats(const Context& conte
     for (const ContainerStatus& status : pod->ContainerSnapshots()) {
       if (wanted(status)) list.push_back(LastContainerStats(*pod, status));
     }
+  }
+  return list;
+}
+
+std::vector<VmFigures> RuntimeImpl::ListVms() {
+  std::vector<VmFigures> list;
+  for (const auto& pod : AllPods()) {
+    if (const auto vm = VmFiguresOf(environment_, *pod)) list.push_back(*vm);
   }
   return list;
 }

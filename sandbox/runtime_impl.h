@@ -50,6 +50,7 @@ class RuntimeImpl final : public Runtime {
   std::vector<PodStats> ListPodStats(const Context& context, const PodFilter& filter) override;
   StatusOr<ContainerStats> GetContainerStats(const Context& context, const std::string& id) override;
   std::vector<ContainerStats> ListContainerStats(const Context& context, const ContainerFilter& filter) override;
+  std::vector<VmFigures> ListVms() override;
   StatusOr<ExecResult> ExecSync(const Context& context, const std::string& id, const std::vector<std::string>& command,
                                 std::chrono::nanoseconds timeout) override;
   StatusOr<std::int32_t> Exec(const Context& context, const std::string& id, const ExecOptions& options,

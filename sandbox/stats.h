@@ -103,6 +103,19 @@ struct PodFigures {
   std::map<std::string, ContainerFigures> containers;  // by id
   std::map<std::string, FileFigures> volumes;          // those in the guest, by id
   std::optional<std::uint64_t> scratch_capacity_bytes;
+  std::optional<std::uint64_t> guest_memory_used_bytes;  // by all of the guest, as its kernel sees it
+};
+
+// How large a pod's VM is. Known without asking anybody, but for `used_memory_bytes`, which is as the guest said last.
+struct VmFigures {
+  std::uint64_t memory_bytes = 0;            // that it has
+  std::uint64_t requested_memory_bytes = 0;  // that its guest was told to have
+  std::uint64_t wanted_memory_bytes = 0;     // that it shall have for its containers
+  std::optional<std::uint64_t> used_memory_bytes;
+  std::uint32_t vcpus = 0;         // that are plugged in
+  std::uint32_t online_vcpus = 0;  // that its guest was brought to use; 0: in doubt
+  std::uint32_t wanted_vcpus = 0;
+  bool resizing = false;  // a resize is under way, or owed
 };
 
 // `timestamp` 0 and everything else absent: nothing is known yet. Of a container that has exited the processor time and
@@ -118,6 +131,7 @@ struct PodStats {
   PodFigures figures;                      // without `containers`
   std::string default_interface;           // its name; empty if there is none
   std::vector<ContainerStats> containers;  // those that run
+  std::optional<VmFigures> vm;             // absent without one
 };
 
 }  // namespace husk::sandbox

@@ -227,6 +227,10 @@ void StatsHistory::AddVolumes(const StatsSample& sample, const StatsBounds& boun
   const agent::v1::GuestStats& guest = sample.guest.guest();
   figures_.scratch_capacity_bytes =
       AtMost(guest.has_scratch_capacity_bytes(), guest.scratch_capacity_bytes(), bounds.scratch_bytes);
+  const Figure total = AtMost(guest.has_memory_total_bytes(), guest.memory_total_bytes(), bounds.memory_bytes);
+  const Figure available =
+      AtMost(guest.has_memory_available_bytes(), guest.memory_available_bytes(), total.value_or(0));
+  figures_.guest_memory_used_bytes = total && available ? Figure(*total - *available) : std::nullopt;
 }
 
 void StatsHistory::AddInterfaces(const agent::v1::GuestStats& guest) {

@@ -59,6 +59,17 @@ TEST_F(StatsHistoryTest, HonestFiguresPass) {
   EXPECT_FALSE(container.cgroup.cpu.usage_nano_cores.has_value()) << "of one sample";
 }
 
+TEST_F(StatsHistoryTest, WhatTheGuestUsesIsWhatItHasNotLeft) {
+  Guest().set_memory_total_bytes(200 * kMebibyte);
+  EXPECT_FALSE(Add().guest_memory_used_bytes) << "half of it tells nothing";
+  Guest().set_memory_available_bytes(150 * kMebibyte);
+  EXPECT_EQ(Add().guest_memory_used_bytes, 50 * kMebibyte);
+  Guest().set_memory_available_bytes(201 * kMebibyte);
+  EXPECT_FALSE(Add().guest_memory_used_bytes) << "more than all";
+  Guest().set_memory_total_bytes(kNever);
+  EXPECT_FALSE(Add().guest_memory_used_bytes) << "more than the VM can have";
+}
+
 TEST_F(StatsHistoryTest, NanoCoresComeOfTwoSamples) {
   Said().mutable_cgroup()->mutable_cpu()->set_usage_nanoseconds(10 * kSecond);
   AddContainer();

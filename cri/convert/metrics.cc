@@ -75,6 +75,14 @@ constexpr Kind kKinds[] = {
     {"container_pressure_memory_stalled_seconds_total", "Time in which all tasks waited for memory", api::COUNTER},
     {"container_pressure_io_waiting_seconds_total", "Time in which a task waited for a disk", api::COUNTER},
     {"container_pressure_io_stalled_seconds_total", "Time in which all tasks waited for a disk", api::COUNTER},
+    {"husk_pod_vm_memory_wanted_bytes", "Memory that the pod's VM shall have for its containers", api::GAUGE},
+    {"husk_pod_vm_memory_requested_bytes", "Memory that the guest was told to have", api::GAUGE},
+    {"husk_pod_vm_memory_actual_bytes", "Memory that the pod's VM has", api::GAUGE},
+    {"husk_pod_vm_memory_used_bytes", "Memory in use in the guest, its kernel's included", api::GAUGE},
+    {"husk_pod_vm_vcpus_wanted", "vCPUs that the pod's VM shall have for its containers", api::GAUGE},
+    {"husk_pod_vm_vcpus_plugged", "vCPUs that the pod's VM has", api::GAUGE},
+    {"husk_pod_vm_vcpus_online", "vCPUs that the guest uses; 0: in doubt", api::GAUGE},
+    {"husk_pod_vm_resizing", "1 while a resize of the pod's VM is under way or owed", api::GAUGE},
 };
 
 // Metrics of one subject: a container, or the pod.
@@ -176,6 +184,17 @@ void AddInterface(const sandbox::InterfaceFigures& interface, Writer& writer) {
   writer.Add("container_network_transmit_packets_dropped_total", interface.send_drops, label);
 }
 
+void AddVm(const sandbox::VmFigures& vm, Writer& writer) {
+  writer.Add("husk_pod_vm_memory_wanted_bytes", vm.wanted_memory_bytes);
+  writer.Add("husk_pod_vm_memory_requested_bytes", vm.requested_memory_bytes);
+  writer.Add("husk_pod_vm_memory_actual_bytes", vm.memory_bytes);
+  writer.Add("husk_pod_vm_memory_used_bytes", vm.used_memory_bytes);
+  writer.Add("husk_pod_vm_vcpus_wanted", vm.wanted_vcpus);
+  writer.Add("husk_pod_vm_vcpus_plugged", vm.vcpus);
+  writer.Add("husk_pod_vm_vcpus_online", vm.online_vcpus);
+  writer.Add("husk_pod_vm_resizing", vm.resizing ? 1U : 0U);
+}
+
 void AddContainer(const sandbox::ContainerStats& container, const sandbox::PodStats& pod, api::ContainerMetrics* out) {
   const sandbox::ContainerStatus& status = container.status;
   const sandbox::PodMetadata& metadata = pod.status.config.metadata;
@@ -220,6 +239,7 @@ void PodMetricsToProto(const sandbox::PodStats& stats, api::PodSandboxMetrics* o
   writer.AddSeconds("container_start_time_seconds", Positive(stats.status.created_at));
   AddCgroup(stats.figures.cgroup, stats.status.config.resources, writer);
   for (const sandbox::InterfaceFigures& interface : stats.figures.interfaces) AddInterface(interface, writer);
+  if (stats.vm) AddVm(*stats.vm, writer);
 }
 
 }  // namespace husk::cri

@@ -79,6 +79,14 @@ sandbox::PodStats Pod() {
   stats.figures.scratch_capacity_bytes = 1 << 30;
   stats.default_interface = "eth0";
   stats.containers = {Container()};
+  stats.vm = {.memory_bytes = 4000,
+              .requested_memory_bytes = 3000,
+              .wanted_memory_bytes = 2000,
+              .used_memory_bytes = 1000,
+              .vcpus = 4,
+              .online_vcpus = 3,
+              .wanted_vcpus = 2,
+              .resizing = true};
   return stats;
 }
 
@@ -217,6 +225,29 @@ TEST(Metrics, HaveTheirValuesAndOwnLabels) {
   }
   EXPECT_EQ(sent.at("eth0"), 42U);
   EXPECT_EQ(sent.at("eth1"), 0U);
+}
+
+TEST(Metrics, TellHowLargeAVmIs) {
+  sandbox::PodStats pod = Pod();
+  const auto values = [&] {
+    api::PodSandboxMetrics out;
+    PodMetricsToProto(pod, &out);
+    std::map<std::string, std::uint64_t> found;
+    for (const api::Metric& metric : out.metrics()) {
+      if (metric.name().starts_with("husk_")) found[metric.name()] = metric.value().value();
+    }
+    return found;
+  };
+  const std::map<std::string, std::uint64_t> all = {
+      {"husk_pod_vm_memory_wanted_bytes", 2000}, {"husk_pod_vm_memory_requested_bytes", 3000},
+      {"husk_pod_vm_memory_actual_bytes", 4000}, {"husk_pod_vm_memory_used_bytes", 1000},
+      {"husk_pod_vm_vcpus_wanted", 2},           {"husk_pod_vm_vcpus_plugged", 4},
+      {"husk_pod_vm_vcpus_online", 3},           {"husk_pod_vm_resizing", 1}};
+  EXPECT_EQ(values(), all);
+  pod.vm->used_memory_bytes.reset();
+  EXPECT_EQ(values().count("husk_pod_vm_memory_used_bytes"), 0U) << "the guest has not said";
+  pod.vm.reset();
+  EXPECT_TRUE(values().empty());
 }
 
 TEST(Metrics, NothingIsSaidOfAPodThatHasNeverAnswered) {

@@ -36,6 +36,22 @@ constexpr std::array<std::pair<sandbox::BootStep, const char*>, 7> kBootSteps = 
      {sandbox::BootStep::kConfigure, "configure"}}};
 constexpr std::array<std::string_view, 5> kExitReasons = {"Completed", "Error", "OOMKilled", "StartError", "Unknown"};
 
+const char* DirectionName(sandbox::ResizeDirection direction) {
+  return direction == sandbox::ResizeDirection::kGrow ? "grow" : "shrink";
+}
+
+const char* ResultName(sandbox::ResizeResult result) {
+  switch (result) {
+    case sandbox::ResizeResult::kOk:
+      return "ok";
+    case sandbox::ResizeResult::kFailed:
+      return "failed";
+    case sandbox::ResizeResult::kOwed:
+      return "owed";
+  }
+  return "other";
+}
+
 double Seconds(std::chrono::nanoseconds duration) {
   return std::chrono::duration<double>(duration).count();
 }
@@ -66,6 +82,8 @@ class Metrics::Figures {
     }
     for (const std::string_view reason : kExitReasons) exits.Add({{"reason", std::string(reason)}});
     for (const char* result : {"ok", "failed"}) pulls.Add({{"result", result}});
+    for (const char* result : {"ok", "failed"}) resizes.Add({{"direction", "grow"}, {"result", result}});
+    for (const char* result : {"ok", "owed"}) resizes.Add({{"direction", "shrink"}, {"result", result}});
   }
 
   Family<Counter>& NewCounter(const std::string& name, const std::string& help) {
@@ -99,6 +117,8 @@ class Metrics::Figures {
   Histogram& pull_seconds = NewHistogram("husk_pull_seconds", "How long pulls took.").Add({}, kCallBuckets);
   Family<Counter>& exits = NewCounter("husk_container_exits_total", "Containers that have exited, by reason.");
   Counter& oom_kills = NewCounter("husk_oom_kills_total", "Containers that ended for lack of memory.").Add({});
+  Family<Counter>& resizes =
+      NewCounter("husk_resizes_total", "Attempts to make a VM larger or smaller that have ended, by result.");
   Counter& log_bytes =
       NewCounter("husk_container_log_bytes_total", "Bytes of containers' output written to their logs.").Add({});
 };
@@ -134,6 +154,10 @@ void Metrics::OnLogged(std::uint64_t bytes) {
 void Metrics::OnContainerExit(std::string_view reason) {
   figures_->exits.Add({{"reason", ReasonName(reason)}}).Increment();
   if (reason == "OOMKilled") figures_->oom_kills.Increment();
+}
+
+void Metrics::OnResize(sandbox::ResizeDirection direction, sandbox::ResizeResult result) {
+  figures_->resizes.Add({{"direction", DirectionName(direction)}, {"result", ResultName(result)}}).Increment();
 }
 
 void Metrics::OnAgentCall(std::string_view method, std::chrono::nanoseconds took, const Status& status) {

@@ -44,6 +44,7 @@ class Metrics final : public CallObserver, public sandbox::Observer {
   void OnPodReady(std::chrono::nanoseconds took) override;
   void OnLogged(std::uint64_t bytes) override;
   void OnContainerExit(std::string_view reason) override;
+  void OnResize(sandbox::ResizeDirection direction, sandbox::ResizeResult result) override;
   // A round trip to an agent.
   void OnAgentCall(std::string_view method, std::chrono::nanoseconds took, const Status& status);
 

@@ -79,6 +79,9 @@ class MetricsTest : public testing::Test {
     metrics_.OnLogged(11);
     metrics_.OnContainerExit("OOMKilled");
     metrics_.OnContainerExit("what is this");
+    metrics_.OnResize(sandbox::ResizeDirection::kGrow, sandbox::ResizeResult::kOk);
+    metrics_.OnResize(sandbox::ResizeDirection::kShrink, sandbox::ResizeResult::kOwed);
+    metrics_.OnResize(sandbox::ResizeDirection::kShrink, sandbox::ResizeResult::kOwed);
     metrics_.OnAgentCall("Poll", std::chrono::seconds(5), absl::OkStatus());
     metrics_.OnAgentCall("StartContainer", std::chrono::milliseconds(4), absl::OkStatus());
   }
@@ -110,6 +113,10 @@ TEST_F(MetricsTest, CountsWhatItIsTold) {
                            "husk_oom_kills_total 1",
                            R"(husk_container_exits_total{reason="OOMKilled"} 1)",
                            R"(husk_container_exits_total{reason="Unknown"} 1)",
+                           R"(husk_resizes_total{direction="grow",result="ok"} 1)",
+                           R"(husk_resizes_total{direction="grow",result="failed"} 0)",
+                           R"(husk_resizes_total{direction="shrink",result="ok"} 0)",
+                           R"(husk_resizes_total{direction="shrink",result="owed"} 2)",
                            R"(husk_agent_calls_total{code="OK",method="Poll"} 1)",
                            R"(husk_agent_call_seconds_count{method="StartContainer"} 1)",
                            R"(husk_build_info{accelerator="tcg",qemu="7.2",version="0.1.0"} 1)"}) {
@@ -140,6 +147,33 @@ TEST_F(MetricsTest, ReadsStatesQueuesAndListeners) {
     EXPECT_THAT(text, HasSubstr(std::string(line) + "\n"));
   }
   EXPECT_THAT(text, Not(HasSubstr("web"))) << "names of pods are in no label";
+}
+
+TEST_F(MetricsTest, AddsVmsUp) {
+  runtime_.vms = {{.memory_bytes = 300,
+                   .requested_memory_bytes = 200,
+                   .wanted_memory_bytes = 100,
+                   .used_memory_bytes = 50,
+                   .vcpus = 4,
+                   .online_vcpus = 2,
+                   .wanted_vcpus = 1,
+                   .resizing = true},
+                  {.memory_bytes = 1000,
+                   .requested_memory_bytes = 1000,
+                   .wanted_memory_bytes = 1000,
+                   .used_memory_bytes = std::nullopt,
+                   .vcpus = 1,
+                   .online_vcpus = 1,
+                   .wanted_vcpus = 1,
+                   .resizing = false}};
+  const std::string text = Text();
+  for (const char* line :
+       {R"(husk_vm_memory_bytes{kind="wanted"} 1100)", R"(husk_vm_memory_bytes{kind="requested"} 1200)",
+        R"(husk_vm_memory_bytes{kind="actual"} 1300)", R"(husk_vm_memory_bytes{kind="used"} 50)",
+        R"(husk_vm_vcpus{kind="wanted"} 2)", R"(husk_vm_vcpus{kind="plugged"} 5)", R"(husk_vm_vcpus{kind="online"} 3)",
+        "husk_vms_resizing 1"}) {
+    EXPECT_THAT(text, HasSubstr(std::string(line) + "\n"));
+  }
 }
 
 TEST_F(MetricsTest, TheDocumentsTableAndTheEndpointAgree) {

@@ -1,5 +1,6 @@
 #include "cri/metrics/sampled_figures.h"
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <utility>
@@ -68,6 +69,36 @@ void AddStates(sandbox::Runtime& runtime, std::vector<MetricFamily>* families) {
   }
 }
 
+// All VMs together: which pod's they are is told by ListPodSandboxMetrics.
+void AddVms(sandbox::Runtime& runtime, std::vector<MetricFamily>* families) {
+  sandbox::VmFigures sum;
+  std::uint64_t used = 0;
+  std::size_t resizing = 0;
+  for (const sandbox::VmFigures& vm : runtime.ListVms()) {
+    sum.memory_bytes += vm.memory_bytes;
+    sum.requested_memory_bytes += vm.requested_memory_bytes;
+    sum.wanted_memory_bytes += vm.wanted_memory_bytes;
+    used += vm.used_memory_bytes.value_or(0);
+    sum.vcpus += vm.vcpus;
+    sum.online_vcpus += vm.online_vcpus;
+    sum.wanted_vcpus += vm.wanted_vcpus;
+    resizing += vm.resizing ? 1 : 0;
+  }
+  MetricFamily& memory = families->emplace_back(
+      NewFamily("husk_vm_memory_bytes", "Memory of all VMs together, by what is known of it.", MetricType::Gauge));
+  AddSample(&memory, "kind", "wanted", static_cast<double>(sum.wanted_memory_bytes));
+  AddSample(&memory, "kind", "requested", static_cast<double>(sum.requested_memory_bytes));
+  AddSample(&memory, "kind", "actual", static_cast<double>(sum.memory_bytes));
+  AddSample(&memory, "kind", "used", static_cast<double>(used));
+  MetricFamily& vcpus = families->emplace_back(
+      NewFamily("husk_vm_vcpus", "vCPUs of all VMs together, by what is known of them.", MetricType::Gauge));
+  AddSample(&vcpus, "kind", "wanted", sum.wanted_vcpus);
+  AddSample(&vcpus, "kind", "plugged", sum.vcpus);
+  AddSample(&vcpus, "kind", "online", sum.online_vcpus);
+  AddOne(families, "husk_vms_resizing", "VMs whose resize is under way or owed.", MetricType::Gauge,
+         static_cast<double>(resizing));
+}
+
 void AddEvents(sandbox::EventHub& events, std::vector<MetricFamily>* families) {
   const sandbox::EventHub::Counters counters = events.counters();
   AddOne(families, "husk_events_total", "Events of pods and containers that were told to somebody.",
@@ -82,7 +113,10 @@ void AddEvents(sandbox::EventHub& events, std::vector<MetricFamily>* families) {
 
 void AddSampledFigures(const MetricSources& sources, std::vector<MetricFamily>* families) {
   if (sources.lanes != nullptr) AddLanes(*sources.lanes, families);
-  if (sources.runtime != nullptr) AddStates(*sources.runtime, families);
+  if (sources.runtime != nullptr) {
+    AddStates(*sources.runtime, families);
+    AddVms(*sources.runtime, families);
+  }
   if (sources.events != nullptr) AddEvents(*sources.events, families);
 }
 

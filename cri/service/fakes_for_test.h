@@ -134,6 +134,8 @@ class FakeRuntime : public sandbox::Runtime {
     }
     return list;
   }
+  std::vector<sandbox::VmFigures> vms;  // set before the first call
+  std::vector<sandbox::VmFigures> ListVms() override { return vms; }
   StatusOr<sandbox::ExecResult> ExecSync(const Context& /*context*/, const std::string& /*id*/,
                                          const std::vector<std::string>& /*command*/,
                                          std::chrono::nanoseconds timeout) override {
