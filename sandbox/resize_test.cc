@@ -244,6 +244,23 @@ TEST_F(ResizeTest, EachAttemptIsToldWithItsResult) {
   runtime_.reset();
 }
 
+TEST_F(ResizeTest, TheLastOfTheMemoryIsSeenToGo) {
+  const std::string id = Run("main", Limits(512, 500));
+  const std::int64_t large = HostLimit();
+  machine_.KeepMemory(true);
+  // 12 MiB: as little is not waited for.
+  ASSERT_TRUE(Update(id, Limits(500, 500)).ok());
+  const VmFigures kept = runtime_->ListVms().at(0);
+  machine_.KeepMemory(false);
+  EXPECT_FALSE(kept.resizing);
+  EXPECT_EQ(kept.memory_bytes, static_cast<std::uint64_t>((256 + 376) * kMebibyte));
+  EXPECT_TRUE(Eventually([&] {
+    const VmFigures vm = runtime_->ListVms().at(0);
+    return vm.memory_bytes == vm.wanted_memory_bytes && vm.memory_bytes < std::uint64_t{256 + 376} * kMebibyte;
+  }));
+  EXPECT_TRUE(Eventually([&] { return HostLimit() < large; }));
+}
+
 TEST_F(ResizeTest, WhatIsOwedIsSupersededByALaterChange) {
   const std::string id = Run("main", Limits(512, 500));
   machine_.KeepMemory(true);
