@@ -1,6 +1,8 @@
-"""Events as the kubelet's evented PLEG takes them, and the figures for Prometheus. Five pods are booted."""
+"""Events as the kubelet's evented PLEG takes them, the figures for Prometheus, and how large VMs are by all that tells of
+it. Seven pods are booted."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -18,7 +20,8 @@ from test_resources import DEVOUR
 from test_vm_death import machine_of
 
 METRICS_ADDRESS = "127.0.0.1:19528"
-HUSKD_CONFIGURATION = {"metrics": {"address": METRICS_ADDRESS}}
+HUSKD_CONFIGURATION = {"metrics": {"address": METRICS_ADDRESS}, "vm": {"maximum_vcpus": 2}}
+MEBIBYTE = 1 << 20
 
 CREATED, STARTED, STOPPED, DELETED = "CREATED", "STARTED", "STOPPED", "DELETED"
 
@@ -281,6 +284,107 @@ def test_figures_move_with_what_happens(huskd, image, registry):
     assert last("husk_pods", state="ready") == before("husk_pods", state="ready")
     assert last("husk_containers", state="running") == 0
     assert last("husk_calls_total", method="ExecSync", code="OK") == after("husk_calls_total", method="ExecSync", code="OK") + 1
+
+
+def limits(memory, cpu):
+    """MiB, thousandths of a CPU."""
+    return {"memory_limit_in_bytes": memory * MEBIBYTE, "cpu_quota": cpu * 100, "cpu_period": 100000}
+
+
+def sizes(huskd, pod):
+    """How large the pod's VM is, by each that tells: [(memory wanted, requested, actual; vCPUs wanted, plugged, online;
+    resizing)...]"""
+    [top] = [each["pod"] for each in json.loads(subprocess.run(
+        [cri.BUILD / "bin" / "huskctl", "--endpoint", f"unix://{huskd.socket}", "top", pod.id, "-o", "json"],
+        check=True, capture_output=True, text=True).stdout)]
+    verbose = json.loads(pod.client.PodSandboxStatus(pod_sandbox_id=pod.id, verbose=True).info["vm"])
+    keys = ("wantedMemoryBytes", "requestedMemoryBytes", "memoryBytes", "wantedVcpus", "vcpus", "onlineVcpus", "resizing")
+    [by_pod] = [each.metrics for each in pod.client.ListPodSandboxMetrics().pod_metrics if each.pod_sandbox_id == pod.id]
+    told = {metric.name: metric.value.value for metric in by_pod}
+    names = ("memory_wanted_bytes", "memory_requested_bytes", "memory_actual_bytes", "vcpus_wanted", "vcpus_plugged",
+             "vcpus_online", "resizing")
+    # It is the only pod.
+    node = Figures()
+    return [tuple(top[key] for key in keys), tuple(verbose[key] for key in keys),
+            tuple(told[f"husk_pod_vm_{name}"] for name in names),
+            (*(node("husk_vm_memory_bytes", kind=kind) for kind in ("wanted", "requested", "actual")),
+             *(node("husk_vm_vcpus", kind=kind) for kind in ("wanted", "plugged", "online")), node("husk_vms_resizing"))]
+
+
+def test_sizes_of_vms_are_the_same_everywhere(huskd, image):
+    before = Figures()
+    assert before("husk_vm_memory_bytes", kind="actual") == 0
+    pod = huskd.run_pod("sized")
+    container = pod.run("main", image, ["/bin/sleep", "100000"], linux={"resources": limits(64, 500)})
+
+    def resize(memory, cpu):
+        pod.client.UpdateContainerResources(container_id=container.id, linux=limits(memory, cpu))
+
+    def agree(memory, vcpus):
+        def as_told():
+            told = sizes(huskd, pod)
+            wanted, requested, actual, wanted_vcpus, _, online, resizing = told[0]
+            return (len(set(told)) == 1 and wanted == requested == actual == memory * MEBIBYTE and
+                    wanted_vcpus == online == vcpus and not resizing)
+        eventually(as_told, lambda: f"all to tell of {memory} MiB and {vcpus} vCPUs: {sizes(huskd, pod)}")
+    agree(256, 1)
+    resize(512, 1500)
+    # 112 MiB and a 64th are the guest's own.
+    agree(632, 2)
+    resize(64, 500)
+    agree(256, 1)
+    after = Figures()
+    moved = {(direction, result): after("husk_resizes_total", direction=direction, result=result) -
+             before("husk_resizes_total", direction=direction, result=result)
+             for direction in ("grow", "shrink") for result in ("ok", "failed", "owed")}
+    assert moved["grow", "ok"] == 1 and moved["grow", "failed"] == 0
+    # A guest that takes long is waited for after the call.
+    assert moved["shrink", "ok"] + moved["shrink", "owed"] >= 1
+    used = after("husk_vm_memory_bytes", kind="used")
+    free = container.execute("/bin/grep", "MemAvailable", "/proc/meminfo")[1]
+    total = container.execute("/bin/grep", "MemTotal", "/proc/meminfo")[1]
+    assert abs(used - (int(total.split()[1]) - int(free.split()[1])) * 1024) < 16 * MEBIBYTE
+    pod.remove()
+    assert Figures()("husk_vm_memory_bytes", kind="actual") == 0
+
+
+def test_memory_that_a_guest_keeps_is_owed(huskd, image):
+    """It is in use: the VM keeps it, all tell so, and it goes back when it is free."""
+    before = Figures()
+    pod = huskd.run_pod("keeps")
+
+    def announce(memory):
+        pod.client.UpdatePodSandboxResources(pod_sandbox_id=pod.id, resources=limits(memory, 500))
+    announce(640)
+    # Anonymous memory, which nothing can push out of a guest without swap.
+    holder = pod.run("holder", image, ["/bin/sh", "-c", "dd if=/dev/zero bs=420M count=1 2>/dev/null | sleep 100000"])
+    eventually(lambda: container_memory(holder) > 400 * MEBIBYTE, "the memory to be in use")
+    large = sizes(huskd, pod)[0][2]
+    announce(64)
+
+    def owed():
+        told = sizes(huskd, pod)
+        wanted, requested, actual, *_, resizing = told[0]
+        return len(set(told)) == 1 and wanted < actual <= large and resizing
+    eventually(owed, lambda: f"all to tell of what is owed: {sizes(huskd, pod)}")
+    assert Figures()("husk_resizes_total", direction="shrink", result="owed") > \
+        before("husk_resizes_total", direction="shrink", result="owed")
+    table = subprocess.run([cri.BUILD / "bin" / "huskctl", "--endpoint", f"unix://{huskd.socket}", "top"], check=True,
+                           capture_output=True, text=True).stdout
+    assert re.search(r"^keeps .* owed\s*$", table, re.MULTILINE), table
+    pod.client.StopContainer(container_id=holder.id, timeout=0)
+    pod.client.RemoveContainer(container_id=holder.id)
+
+    def settled():
+        told = sizes(huskd, pod)
+        return len(set(told)) == 1 and not told[0][-1]
+    eventually(settled, lambda: f"it to be given back: {sizes(huskd, pod)}")
+    assert Figures()("husk_vms_resizing") == 0
+    pod.remove()
+
+
+def container_memory(container):
+    return container.pod.client.ContainerStats(container_id=container.id).stats.memory.usage_bytes.value
 
 
 def test_a_scrape_waits_for_no_pod_and_no_stranger(huskd, image):

@@ -307,3 +307,24 @@ def test_huskctl_stats(huskd, pod, worker):
     assert figures["pod"]["id"] == pod.id
     (container,) = figures["containers"]
     assert container["name"] == "worker" and container["memoryWorkingSetBytes"] >= TOUCHED * MEBIBYTE
+
+
+def test_huskctl_top(huskd, pod, worker):
+    def huskctl(*arguments):
+        return subprocess.run([cri.BUILD / "bin" / "huskctl", "--endpoint", f"unix://{huskd.socket}", "top", *arguments],
+                              check=True, capture_output=True, text=True).stdout
+    table = huskctl().splitlines()
+    assert table[0].split()[:2] == ["POD", "CONTAINER"]
+    assert table[1].startswith("measured ") and table[2].split()[:2] == ["measured", "worker"]
+    assert "none / 128.0 MiB" in table[2]
+    (figures,) = json.loads(huskctl("measured", "--output", "json"))
+    vm = json.loads(pod.client.PodSandboxStatus(pod_sandbox_id=pod.id, verbose=True).info["vm"])
+    of_pod = figures["pod"]
+    assert of_pod["id"] == pod.id and not of_pod["resizing"]
+    for key in ("memoryBytes", "requestedMemoryBytes", "wantedMemoryBytes", "vcpus", "onlineVcpus", "wantedVcpus"):
+        assert of_pod[key] == vm[key], key
+    assert TOUCHED * MEBIBYTE <= of_pod["usedMemoryBytes"] < of_pod["memoryBytes"]
+    (container,) = figures["containers"]
+    assert container["id"] == worker.id and container["memoryLimitBytes"] == LIMIT
+    assert TOUCHED * MEBIBYTE <= container["usedMemoryBytes"] <= LIMIT
+    assert "cpuLimitCores" not in container and container["cpuNanoCores"] >= 0

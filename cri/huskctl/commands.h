@@ -38,6 +38,9 @@ StatusOr<int> Events(Client& client, bool json);
 // What pods and their containers use now; `pod` empty: all. Takes two samples, a second apart.
 StatusOr<int> Stats(Client& client, const std::string& pod, bool json);
 
+// What pods' VMs have, shall have, and use, and what their containers use of their limits. Likewise.
+StatusOr<int> Top(Client& client, const std::string& pod, bool json);
+
 StatusOr<int> ListImages(Client& client, bool json);
 StatusOr<int> Pull(Client& client, const std::string& image, const std::string& credentials);
 StatusOr<int> RemoveImage(Client& client, const std::string& image);

@@ -99,6 +99,14 @@ void AddStatsCommand(CLI::App* app, Arguments* arguments, Action* action) {
       [=] { *action = [arguments](Client& client) { return Stats(client, arguments->name, arguments->json()); }; });
 }
 
+void AddTopCommand(CLI::App* app, Arguments* arguments, Action* action) {
+  CLI::App* top = app->add_subcommand("top", "Show how large pods' VMs are and shall be, and what is used of it");
+  top->add_option("pod", arguments->name, "Id, name, or a prefix of the id; all if not given");
+  AddOutput(top, arguments);
+  top->callback(
+      [=] { *action = [arguments](Client& client) { return Top(client, arguments->name, arguments->json()); }; });
+}
+
 void AddImageCommands(CLI::App* app, Arguments* arguments, Action* action) {
   CLI::App* images = app->add_subcommand("images", "List images");
   AddOutput(images, arguments);
@@ -135,6 +143,7 @@ int Main(int argc, char** argv) {
   AddStreamCommands(&app, &arguments.streams, &action);
   AddEventsCommand(&app, &arguments, &action);
   AddStatsCommand(&app, &arguments, &action);
+  AddTopCommand(&app, &arguments, &action);
   AddImageCommands(&app, &arguments, &action);
   CLI::App* info = app.add_subcommand("info", "Show what huskd says of itself");
   AddOutput(info, &arguments);

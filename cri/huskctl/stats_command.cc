@@ -1,3 +1,5 @@
+#include "cri/huskctl/stats_command.h"
+
 #include <cstdint>
 #include <cstdio>
 #include <map>
@@ -15,21 +17,10 @@ namespace {
 
 // A rate needs two samples that lie so far apart.
 constexpr auto kBetweenSamples = std::chrono::milliseconds(1100);
-constexpr char kUnknown[] = "-";
-
-// 1.5 is one and a half processors.
-std::string Cores(const api::CpuUsage& cpu) {
-  if (!cpu.has_usage_nano_cores()) return kUnknown;
-  return absl::StrFormat("%.3f", static_cast<double>(cpu.usage_nano_cores().value()) / 1e9);
-}
 
 std::string Seconds(const api::CpuUsage& cpu) {
   if (!cpu.has_usage_core_nano_seconds()) return kUnknown;
   return absl::StrFormat("%.1f s", static_cast<double>(cpu.usage_core_nano_seconds().value()) / 1e9);
-}
-
-std::string Bytes(bool known, const api::UInt64Value& value) {
-  return known ? ReadableBytes(value.value()) : kUnknown;
 }
 
 std::string Traffic(const api::NetworkUsage& network) {
@@ -101,7 +92,16 @@ nlohmann::json ToJson(const api::PodSandboxStats& pod) {
 
 }  // namespace
 
-StatusOr<int> Stats(Client& client, const std::string& pod, bool json) {
+std::string Cores(const api::CpuUsage& cpu) {
+  if (!cpu.has_usage_nano_cores()) return kUnknown;
+  return absl::StrFormat("%.3f", static_cast<double>(cpu.usage_nano_cores().value()) / 1e9);
+}
+
+std::string Bytes(bool known, const api::UInt64Value& value) {
+  return known ? ReadableBytes(value.value()) : kUnknown;
+}
+
+StatusOr<api::ListPodSandboxStatsResponse> SampleStats(Client& client, const std::string& pod) {
   api::ListPodSandboxStatsRequest request;
   if (!pod.empty()) {
     HUSK_ASSIGN_OR_RETURN(const api::PodSandbox found, FindPod(client, pod));
@@ -109,7 +109,11 @@ StatusOr<int> Stats(Client& client, const std::string& pod, bool json) {
   }
   HUSK_RETURN_IF_ERROR(client.Call(request).status());
   HUSK_RETURN_IF_ERROR(SleepFor(Context::Background(), kBetweenSamples));
-  HUSK_ASSIGN_OR_RETURN(const api::ListPodSandboxStatsResponse pods, client.Call(request));
+  return client.Call(request);
+}
+
+StatusOr<int> Stats(Client& client, const std::string& pod, bool json) {
+  HUSK_ASSIGN_OR_RETURN(const api::ListPodSandboxStatsResponse pods, SampleStats(client, pod));
   if (json) {
     nlohmann::json list = nlohmann::json::array();
     for (const api::PodSandboxStats& each : pods.stats()) list.push_back(ToJson(each));
