@@ -1,15 +1,17 @@
-"""Limits of containers, pods and VMs, ends for lack of memory, verbose status. Two pods are booted."""
+"""Limits of containers, pods and VMs, settings of a pod's own, ends for lack of memory, verbose status. Three pods are
+booted."""
 
 import contextlib
 import json
 import os
 import pathlib
+import subprocess
 
 import grpc
 import pytest
 
 from harness import cri, host
-from harness.daemon import eventually
+from harness.daemon import HUSKD, eventually
 from test_vm_death import machine_of
 
 MEBIBYTE = 1 << 20
@@ -17,6 +19,8 @@ SLEEP = ["/bin/sleep", "100000"]
 # Takes memory until something ends it: a line that has no end.
 DEVOUR = "tail /dev/zero"
 SLICE = "huske2e-burstable-podr.slice"
+ALLOWED = ["husk.dev/default-memory", "husk.dev/default-vcpus", "husk.dev/scratch-size", "husk.dev/unlimited-memory"]
+HUSKD_CONFIGURATION = {"vm": {"allowed_annotations": ALLOWED}}
 
 
 @pytest.fixture(scope="module")
@@ -276,6 +280,67 @@ def test_limits_outlive_huskd(limited, huskd):
     in_force = limited.status().resources.linux
     assert (in_force.memory_limit_in_bytes, in_force.cpu_shares) == (96 * MEBIBYTE, 1024)
     assert json.loads(limited.pod.client.ContainerStatus(container_id=limited.id, verbose=True).info["info"])["pid"] > 1
+
+
+def vm_of(pod):
+    return json.loads(pod.client.PodSandboxStatus(pod_sandbox_id=pod.id, verbose=True).info["vm"])
+
+
+def test_a_pods_own_settings_hold_over_a_restart(huskd, image):
+    vcpus = min(2, os.cpu_count())
+    pod = huskd.run_pod("own", annotations={
+        "husk.dev/default-memory": "384Mi", "husk.dev/default-vcpus": str(vcpus), "husk.dev/scratch-size": "1Gi",
+        "example.com/husk.dev": "not Husk's"})
+    try:
+        def own():
+            vm = vm_of(pod)
+            return vm["memoryBytes"] == vm["wantedMemoryBytes"] == 384 * MEBIBYTE and vm["onlineVcpus"] == vcpus
+        assert own()
+        disks = json.loads(pod.client.PodSandboxStatus(pod_sandbox_id=pod.id, verbose=True).info["disks"])
+        assert os.stat(disks[0]["path"]).st_size == 1024 * MEBIBYTE
+        container = pod.run("looks", image, SLEEP)
+        code, out, _ = container.execute("/bin/sh", "-c", "grep -c ^processor /proc/cpuinfo; df -k / | tail -n 1")
+        assert code == 0 and int(out.split("\n")[0]) == vcpus
+        assert 900 * 1024 < int(out.split("\n")[1].split()[1]) <= 1024 * 1024
+        huskd.restart()
+        assert own()
+        large = pod.run("large", image, SLEEP, linux={"resources": {"memory_limit_in_bytes": 400 * MEBIBYTE}})
+        # What the container without a limit may use is the pod's default, not the node's.
+        assert vm_of(pod)["memoryBytes"] > (384 + 400) * MEBIBYTE
+        pod.client.StopContainer(container_id=large.id, timeout=0)
+        pod.client.RemoveContainer(container_id=large.id)
+        eventually(own, lambda: f"the VM to be as large as the pod's default: {vm_of(pod)}")
+    finally:
+        pod.remove()
+
+
+@pytest.mark.parametrize("name, value, code, words", [
+    ("default-memroy", "1Gi", grpc.StatusCode.INVALID_ARGUMENT, 'did you mean "husk.dev/default-memory"?'),
+    ("kernel", "/bin/false", grpc.StatusCode.INVALID_ARGUMENT, "is unknown"),
+    ("unlimited-cpu-percent", "50", grpc.StatusCode.PERMISSION_DENIED, "vm.allowed_annotations"),
+    ("default-memory", "plenty", grpc.StatusCode.INVALID_ARGUMENT, 'expected a size such as 256Mi'),
+    ("default-memory", "100Ti", grpc.StatusCode.INVALID_ARGUMENT, "is above vm.maximum_memory"),
+    ("unlimited-memory", "100Ti", grpc.StatusCode.INVALID_ARGUMENT, "is above vm.maximum_memory"),
+    ("default-vcpus", "1024", grpc.StatusCode.INVALID_ARGUMENT, "is above vm.maximum_vcpus"),
+    ("scratch-size", "1", grpc.StatusCode.INVALID_ARGUMENT, "expected at least 64Mi")])
+def test_annotations_that_the_node_does_not_take(huskd, name, value, code, words):
+    before = huskd.snapshot()
+    refused, details = refusal(huskd.run_pod, name="refused", annotations={f"husk.dev/{name}": value})
+    assert refused == code
+    assert details.startswith(f"config.annotations[husk.dev/{name}]: ") and words in details
+    after = huskd.snapshot()
+    assert after == before, "something was made"
+
+
+def test_an_unknown_name_in_the_nodes_list(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("version: 1\nvm:\n  allowed_annotations: [husk.dev/default-memory, husk.dev/kernel]\n")
+    for command in ([HUSKD, "--config", config, "--check-config"], [HUSKD, "--config", config],
+                    [HUSKD.parent / "huskctl", "check", "--config", config]):
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert result.returncode != 0
+        assert 'vm.allowed_annotations: "husk.dev/kernel" is unknown; ' in result.stderr
+        assert "config.yaml:3:" in result.stderr
 
 
 def test_what_a_guest_frees_goes_back_to_the_host(huskd, pod, image):

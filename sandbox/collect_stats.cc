@@ -14,7 +14,7 @@ namespace {
 constexpr auto kPatience = std::chrono::seconds(1);
 
 StatsBounds BoundsOf(const Environment& environment, const Pod& pod) {
-  const RuntimeOptions& options = environment.options;
+  const RuntimeOptions options = OptionsFor(environment.options, pod.config().vm_choices);
   StatsBounds bounds{.created_at = pod.Snapshot(false).created_at,
                      .vcpus = SizeVm(options, pod.config().resources, pod.config().overhead).maximum_vcpus,
                      .memory_bytes = std::max(options.maximum_memory_bytes, pod.vm_memory_bytes()),

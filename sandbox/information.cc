@@ -9,6 +9,7 @@
 #include "sandbox/oci/oci_config.h"
 #include "sandbox/resize.h"
 #include "sandbox/store/json_codec.h"
+#include "sandbox/vm_size.h"
 #include "sandbox/wanted_size.h"
 
 namespace husk::sandbox {
@@ -71,7 +72,7 @@ Json EmptyDirectories(const Pod& pod) {
 std::optional<VmFigures> VmFiguresOf(const Environment& environment, const Pod& pod) {
   const auto information = pod.vm_information();
   if (!information) return std::nullopt;
-  const WantedSize wanted = SizeWanted(environment.options, NeedsOf(pod));
+  const WantedSize wanted = SizeWanted(OptionsFor(environment.options, pod.config().vm_choices), NeedsOf(pod));
   const std::uint64_t plugged = PluggedFor(wanted, information->boot_memory_bytes, information->maximum_memory_bytes);
   auto used = pod.meter().figures().guest_memory_used_bytes;
   if (used) used = std::min(*used, information->memory_bytes);  // whatever the guest says

@@ -27,7 +27,11 @@ constexpr std::size_t kConsoleBytes = 1500;  // of the guest's console that an e
 class Making {
  public:
   Making(Environment& environment, const Context& context, Pod& pod, Rollback& rollback)
-      : environment_(environment), context_(context), pod_(pod), rollback_(rollback) {}
+      : environment_(environment),
+        options_(OptionsFor(environment.options, pod.config().vm_choices)),
+        context_(context),
+        pod_(pod),
+        rollback_(rollback) {}
 
   Status Run() {
     HUSK_RETURN_IF_ERROR(MakeDirectories());
@@ -108,7 +112,7 @@ class Making {
     });
     HUSK_ASSIGN_OR_RETURN_DOING(cgroup_procs_, cgroups->Create(parent, pod_.id()), "make the cgroup");
     const PodConfig& config = pod_.config();
-    const VmSize size = SizeVm(environment_.options, config.resources, config.overhead);
+    const VmSize size = SizeVm(options_, config.resources, config.overhead);
     limits_ = LimitsOnHost(size.memory_bytes, config.resources, config.overhead);
     SetLimits(LimitsWhileBooting(limits_));
     FaultPoint("run_pod.cgroup_created");
@@ -122,9 +126,9 @@ class Making {
   }
 
   Status MakeScratchDisk() {
-    HUSK_RETURN_IF_ERROR_DOING(environment_.scratch_disks->Create(context_, environment_.paths.scratch(pod_.id()),
-                                                                  environment_.options.scratch_bytes),
-                               "make the scratch disk");
+    HUSK_RETURN_IF_ERROR_DOING(
+        environment_.scratch_disks->Create(context_, environment_.paths.scratch(pod_.id()), options_.scratch_bytes),
+        "make the scratch disk");
     FaultPoint("run_pod.scratch_created");
     return absl::OkStatus();
   }
@@ -135,21 +139,21 @@ class Making {
   }
 
   Status StartVm() {
-    const VmSize size = SizeVm(environment_.options, pod_.config().resources, pod_.config().overhead);
-    hypervisor::VmConfig config{.id = pod_.id(),
-                                .vcpus = size.vcpus,
-                                .maximum_vcpus = size.maximum_vcpus,
-                                .memory_bytes = size.memory_bytes,
-                                .maximum_memory_bytes = size.maximum_memory_bytes,
-                                .user = pod_.user(),
-                                .group = pod_.user(),
-                                .state_directory = environment_.paths.vm_state(pod_.id()),
-                                .cgroup_procs = cgroup_procs_,
-                                .network_namespace = environment_.parts.network->NamespacePath(pod_.id()),
-                                .network_devices = std::move(network_devices_),
-                                .scratch = {.extents = {{.path = environment_.paths.scratch(pod_.id()),
-                                                         .length = environment_.options.scratch_bytes}},
-                                            .read_only = false}};
+    const VmSize size = SizeVm(options_, pod_.config().resources, pod_.config().overhead);
+    hypervisor::VmConfig config{
+        .id = pod_.id(),
+        .vcpus = size.vcpus,
+        .maximum_vcpus = size.maximum_vcpus,
+        .memory_bytes = size.memory_bytes,
+        .maximum_memory_bytes = size.maximum_memory_bytes,
+        .user = pod_.user(),
+        .group = pod_.user(),
+        .state_directory = environment_.paths.vm_state(pod_.id()),
+        .cgroup_procs = cgroup_procs_,
+        .network_namespace = environment_.parts.network->NamespacePath(pod_.id()),
+        .network_devices = std::move(network_devices_),
+        .scratch = {.extents = {{.path = environment_.paths.scratch(pod_.id()), .length = options_.scratch_bytes}},
+                    .read_only = false}};
     hypervisor::Hypervisor* hypervisor = environment_.parts.hypervisor;
     rollback_.Add("end its VM", [hypervisor, &pod = pod_, state = config.state_directory](const Context& context) {
       pod.RequestStop();  // its end is no news
@@ -248,6 +252,7 @@ class Making {
   }
 
   Environment& environment_;
+  const RuntimeOptions options_;  // of this pod
   const Context& context_;
   Pod& pod_;
   Rollback& rollback_;

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "sandbox/logging.h"
 #include "sandbox/resize.h"
+#include "sandbox/vm_size.h"
 
 namespace husk::sandbox {
 namespace {
@@ -36,8 +37,9 @@ Status FollowMemoryDemand(Environment& environment, const Context& context, Pod&
   PodNeeds needs = NeedsOf(pod);
   if (!HasMemoryOnDemand(needs)) return absl::OkStatus();
   const std::uint64_t before = needs.demanded_memory_bytes;
-  const std::uint64_t present = SizeWanted(environment.options, needs).memory_bytes;
-  const std::uint64_t demand = Demand(environment.options, needs, news);
+  const RuntimeOptions options = OptionsFor(environment.options, pod.config().vm_choices);
+  const std::uint64_t present = SizeWanted(options, needs).memory_bytes;
+  const std::uint64_t demand = Demand(options, needs, news);
   if (demand == present) return absl::OkStatus();
   needs.demanded_memory_bytes = demand;
   pod.SetMemoryDemand(demand);

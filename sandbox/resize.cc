@@ -34,8 +34,8 @@ class Resize {
         context_(context),
         pod_(pod),
         needs_(needs),
-        wanted_(SizeWanted(environment.options, needs)),
-        can_demand_(CanDemandMore(environment.options, needs)),
+        wanted_(SizeWanted(OptionsFor(environment.options, pod.config().vm_choices), needs)),
+        can_demand_(CanDemandMore(OptionsFor(environment.options, pod.config().vm_choices), needs)),
         vm_(pod.vm()),
         client_(pod.client()) {}
 
@@ -336,15 +336,16 @@ void ConfirmLimits(Environment& environment, Pod& pod, const ContainerStatus& co
 void AdoptSize(Environment& environment, Pod& pod) {
   const auto information = pod.vm_information();
   if (!information) return;
+  const RuntimeOptions options = OptionsFor(environment.options, pod.config().vm_choices);
   // What was demanded is known from what there is.
   const PodNeeds needs = NeedsOf(pod);
   if (HasMemoryOnDemand(needs)) {
-    const std::uint64_t huge_pages = SizeWanted(environment.options, needs).huge_page_bytes;
+    const std::uint64_t huge_pages = SizeWanted(options, needs).huge_page_bytes;
     const std::uint64_t requested = information->requested_memory_bytes;
     pod.SetMemoryDemand(requested - std::min(requested, huge_pages));
   }
   if (pod.resizing()) return;
-  const WantedSize wanted = SizeWanted(environment.options, NeedsOf(pod));
+  const WantedSize wanted = SizeWanted(options, NeedsOf(pod));
   pod.SetOnlineVcpus(information->vcpus_stay ? std::min(information->vcpus, wanted.vcpus) : information->vcpus);
 }
 

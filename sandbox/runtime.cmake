@@ -26,6 +26,6 @@ husk_add_library(husk_sandbox
 
 husk_add_unit_test(sandbox_runtime_test
   SOURCES cancel_test.cc container_disks_test.cc host_device_test.cc attach_test.cc container_test.cc container_volumes_test.cc crash_test.cc drain_test.cc event_hub_test.cc events_test.cc exec_sync_test.cc hostile_guest_test.cc huge_pages_test.cc exec_test.cc owed_teardowns_test.cc port_exchange_test.cc port_forward_test.cc recovery_test.cc resize_test.cc run_pod_test.cc resources_test.cc signals_test.cc stats_history_test.cc stats_test.cc
-          vm_size_test.cc waiting_test.cc wanted_size_test.cc
+          vm_choices_test.cc vm_size_test.cc waiting_test.cc wanted_size_test.cc
   PRIVATE husk_sandbox husk_sandbox_log husk_sandbox_ports husk_sandbox_store husk_agent_client husk_agent_fake husk_agent_test_guest husk_hypervisor_fake absl::strings nlohmann_json::nlohmann_json
           Threads::Threads)

@@ -119,6 +119,9 @@ struct RuntimeOptions {
   std::chrono::nanoseconds mute_guest_limit = std::chrono::minutes(1);
 };
 
+// Fills in from the host what is 0, the maxima in particular. INVALID_ARGUMENT for defaults above them.
+StatusOr<RuntimeOptions> WithHostLimits(RuntimeOptions options);
+
 // Those borrowed must outlive the runtime.
 struct RuntimeParts {
   hypervisor::Hypervisor* hypervisor = nullptr;

@@ -52,6 +52,17 @@ struct DnsConfig {
   std::vector<std::string> options;
 };
 
+// What a pod has instead of RuntimeOptions' of the same name; absent: the node's. docs/adr/0127.
+struct VmChoices {
+  std::optional<std::uint32_t> default_vcpus;
+  std::optional<std::uint32_t> unlimited_vcpus;
+  std::optional<std::uint64_t> default_memory_bytes;
+  std::optional<std::uint64_t> unlimited_memory_bytes;
+  std::optional<std::uint64_t> scratch_bytes;
+
+  bool operator==(const VmChoices&) const = default;
+};
+
 struct PodConfig {
   PodMetadata metadata;
   std::string hostname;
@@ -67,6 +78,7 @@ struct PodConfig {
   LinuxResources resources;
   LinuxResources overhead;
   std::string runtime_handler;
+  VmChoices vm_choices;
 };
 
 enum class PodState { kReady, kNotReady };

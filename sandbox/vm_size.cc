@@ -45,6 +45,12 @@ std::uint64_t GuestPart(const LinuxResources& overhead) {
   return announced - std::min(announced, QemuOverhead(announced));
 }
 
+void FillUnlimitedMemory(RuntimeOptions& options) {
+  if (options.unlimited_memory_bytes != 0) return;
+  // A process that runs away in one pod shall not take the node.
+  options.unlimited_memory_bytes = std::max(options.default_memory_bytes, RoundUp(options.maximum_memory_bytes / 2));
+}
+
 }  // namespace
 
 StatusOr<RuntimeOptions> WithHostLimits(RuntimeOptions options) {
@@ -58,17 +64,27 @@ StatusOr<RuntimeOptions> WithHostLimits(RuntimeOptions options) {
   }
   options.maximum_memory_bytes = options.maximum_memory_bytes / kMemoryStep * kMemoryStep;
   options.default_memory_bytes = RoundUp(options.default_memory_bytes);
-  if (options.unlimited_memory_bytes == 0) {
-    // A process that runs away in one pod shall not take the node.
-    options.unlimited_memory_bytes = std::max(options.default_memory_bytes, RoundUp(options.maximum_memory_bytes / 2));
-  }
+  FillUnlimitedMemory(options);
   if (options.default_memory_bytes == 0 || options.default_memory_bytes > options.maximum_memory_bytes) {
     return absl::InvalidArgumentError("the VMs' default memory is 0 or more than their maximum");
   }
   if (options.default_vcpus == 0 || options.default_vcpus > options.maximum_vcpus) {
     return absl::InvalidArgumentError("the VMs' default number of CPUs is 0 or more than their maximum");
   }
-  options.unlimited_vcpus = std::clamp(options.unlimited_vcpus, options.default_vcpus, options.maximum_vcpus);
+  options.unlimited_vcpus = std::min(options.unlimited_vcpus, options.maximum_vcpus);
+  return options;
+}
+
+RuntimeOptions OptionsFor(const RuntimeOptions& node, const VmChoices& choices) {
+  RuntimeOptions options = node;
+  // The node's maxima may have been lowered since the pod was made.
+  options.default_vcpus = std::min(choices.default_vcpus.value_or(node.default_vcpus), node.maximum_vcpus);
+  options.unlimited_vcpus = std::min(choices.unlimited_vcpus.value_or(node.unlimited_vcpus), node.maximum_vcpus);
+  options.default_memory_bytes =
+      std::min(RoundUp(choices.default_memory_bytes.value_or(node.default_memory_bytes)), node.maximum_memory_bytes);
+  options.unlimited_memory_bytes = choices.unlimited_memory_bytes.value_or(node.unlimited_memory_bytes);
+  FillUnlimitedMemory(options);
+  options.scratch_bytes = choices.scratch_bytes.value_or(node.scratch_bytes);
   return options;
 }
 

@@ -19,8 +19,8 @@ struct VmSize {
   std::uint64_t maximum_memory_bytes = 0;  // likewise
 };
 
-// Fills the maxima that are 0 in from the host.
-StatusOr<RuntimeOptions> WithHostLimits(RuntimeOptions options);
+// What holds for one pod: the node's, as WithHostLimits gives them, but for what the pod chose. The maxima hold.
+RuntimeOptions OptionsFor(const RuntimeOptions& node, const VmChoices& choices);
 
 // In thousandths, rounded up: sums of fractions stay exact enough. 0: no limit.
 std::uint64_t MilliCpus(const LinuxResources& resources);

@@ -11,6 +11,7 @@
 #include <set>
 #include <string_view>
 #include <system_error>
+#include <thread>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -166,6 +167,12 @@ Status CheckConfig(const Config& config) {
   if (vm.default_memory % kMemoryUnit != 0 || vm.maximum_memory % kMemoryUnit != 0) {
     return absl::InvalidArgumentError("vm.default_memory and vm.maximum_memory must be multiples of 2Mi");
   }
+  constexpr std::uint64_t kScratchUnit = 4096;
+  constexpr std::uint64_t kMostScratch = std::uint64_t{16} << 40;
+  if (vm.scratch_size % kScratchUnit != 0 || vm.scratch_size > kMostScratch) {
+    return absl::InvalidArgumentError(absl::StrCat("vm.scratch_size (", FormatByteSize(vm.scratch_size),
+                                                   ") must be a multiple of 4Ki, and at most 16Ti"));
+  }
   if (std::uint64_t{vm.first_user} + vm.user_count > 0x7fffffffU) {
     return absl::InvalidArgumentError("vm.first_user and vm.user_count reach beyond the last user id");
   }
@@ -176,6 +183,10 @@ Status CheckConfig(const Config& config) {
     return absl::InvalidArgumentError("root and state must be different directories: state is lost at a reboot");
   }
   return SocketPath(config.listen).status();
+}
+
+std::uint32_t UnlimitedVcpus(const Config& config) {
+  return (config.vm.unlimited_cpu_percent * std::thread::hardware_concurrency() + 99) / 100;
 }
 
 StatusOr<std::string> SocketPath(const std::string& listen) {

@@ -40,6 +40,7 @@ struct Config {
     std::uint64_t scratch_size = std::uint64_t{8} << 30;
     std::uint32_t first_user = 400'000;
     std::uint32_t user_count = 20'000;
+    std::vector<std::string> allowed_annotations;  // of pod_annotations.h
   } vm;
 
   struct Network {
@@ -85,6 +86,9 @@ Status ApplyConfigText(const std::string& text, const std::string& name, bool dr
 // What concerns several keys at once, such as default_memory above maximum_memory; to be called after the command line
 // was applied as well.
 Status CheckConfig(const Config& config);
+
+// vm.unlimited_cpu_percent of this host's CPUs, rounded up.
+std::uint32_t UnlimitedVcpus(const Config& config);
 
 // The path of a "unix:///PATH" or "/PATH"; INVALID_ARGUMENT for anything else.
 StatusOr<std::string> SocketPath(const std::string& listen);

@@ -44,6 +44,7 @@ TEST(Config, TheDefaultsArePrintedAndReadBack) {
   changed.network.plugin_directories = {"/x"};
   changed.pinned_images = {"registry.example/base/*"};
   changed.cdi_directories.clear();
+  changed.vm.allowed_annotations = {"husk.dev/default-memory"};
   ASSERT_TRUE(ApplyConfigText(text, "printed.yaml", false, &changed).ok()) << text;
   EXPECT_EQ(ConfigToYaml(changed), text);
   EXPECT_EQ(changed.vm.default_vcpus, 1U);
@@ -61,6 +62,7 @@ TEST(Config, EveryKindOfValueIsRead) {
       "  accelerator: tcg\n"
       "  default_memory: 512Mi\n"
       "  maximum_vcpus: 4\n"
+      "  allowed_annotations: [husk.dev/default-memory, husk.dev/scratch-size]\n"
       "network:\n"
       "  cni_plugin_directories: [/a, /b]\n"
       "  default_subnet: 192.168.7.0/24\n"
@@ -78,6 +80,7 @@ TEST(Config, EveryKindOfValueIsRead) {
   EXPECT_FALSE(config.network.filter_sources);
   EXPECT_EQ(config.vm.default_memory, std::uint64_t{512} << 20);
   EXPECT_EQ(config.vm.maximum_vcpus, 4U);
+  EXPECT_THAT(config.vm.allowed_annotations, testing::ElementsAre("husk.dev/default-memory", "husk.dev/scratch-size"));
   EXPECT_THAT(config.network.plugin_directories, testing::ElementsAre("/a", "/b"));
   EXPECT_EQ(config.cgroup_driver, CgroupDriver::kSystemd);
   EXPECT_EQ(config.metrics_address, "[::1]:9000");
@@ -111,6 +114,9 @@ TEST(Config, ErrorsNameThePlaceAndWhatWouldBeRight) {
       {"version: 1\nvm: {default_memory: 1Mi}\n", "f:2:22: ", "at least 128Mi"},
       {"version: 1\nvm: {maximum_memory: 99999999Ti}\n", "f:2:22: ", "a size such as"},
       {"version: 1\nvm: {accelerator: hvf}\n", "f:2:19: ", "one of auto, kvm, tcg, not \"hvf\""},
+      {"version: 1\nvm: {allowed_annotations: husk.dev/scratch-size}\n", "f:2:27: ", "a list of annotations of pods"},
+      {"version: 1\nvm: {allowed_annotations: [husk.dev/scratch_size]}\n",
+       "f:2:27: ", "vm.allowed_annotations: \"husk.dev/scratch_size\" is unknown; did you mean"},
       {"version: 1\ncdi: {directories: [cdi]}\n", "f:2:", "an absolute path"},
       {"version: 1\nimages: {registry_hosts: certs.d}\n", "f:2:26: ", "an absolute path"},
       {"version: 1\nnetwork: {cni_plugin_directories: /opt}\n", "f:2:35: ", "a list of absolute paths"},
@@ -184,6 +190,7 @@ TEST(Config, KeysThatContradictEachOtherAreRefused) {
   EXPECT_THAT(check([](Config* c) { c->vm.default_vcpus = 8, c->vm.maximum_vcpus = 4; }), HasSubstr("default_vcpus"));
   EXPECT_THAT(check([](Config* c) { c->vm.maximum_memory = std::uint64_t{128} << 20; }), HasSubstr("maximum_memory"));
   EXPECT_THAT(check([](Config* c) { c->vm.default_memory += 4096; }), HasSubstr("multiples of 2Mi"));
+  EXPECT_THAT(check([](Config* c) { c->vm.scratch_size += 1; }), HasSubstr("multiple of 4Ki"));
   EXPECT_THAT(check([](Config* c) { c->vm.first_user = 0x7fffffff; }), HasSubstr("last user id"));
   EXPECT_THAT(check([](Config* c) { c->state = c->root; }), HasSubstr("different directories"));
   EXPECT_THAT(check([](Config* c) { c->listen = "unix:///" + std::string(200, 'x'); }), HasSubstr("107"));

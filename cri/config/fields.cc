@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "cri/config/network_address.h"
+#include "cri/config/pod_annotations.h"
 
 namespace husk::cri {
 
@@ -281,6 +282,9 @@ std::vector<ConfigField> MakeFields() {
       SizeField("vm.scratch_size", 64 * kMebibyte, false, vm_size(&Vm::scratch_size)),
       NumberField("vm.first_user", 1000, kLastUser, vm_number(&Vm::first_user)),
       NumberField("vm.user_count", 1, 10'000'000, vm_number(&Vm::user_count)),
+      ListField("vm.allowed_annotations", "annotations of pods, such as [husk.dev/default-memory]", true,
+                CheckPodAnnotation,
+                [](Config& config) -> std::vector<std::string>& { return config.vm.allowed_annotations; }),
       PathField("network.cni_configuration_directory", network_text(&Config::Network::configuration_directory)),
       ListField("network.cni_plugin_directories", "absolute paths, such as [/opt/cni/bin]", false, CheckPath,
                 [](Config& config) -> std::vector<std::string>& { return config.network.plugin_directories; }),

@@ -15,7 +15,6 @@
 #include <optional>
 #include <string>
 #include <system_error>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "agent/client/agent_client.h"
@@ -79,7 +78,7 @@ sandbox::RuntimeOptions RuntimeOptionsOf(const Config& config) {
   options.user_count = config.vm.user_count;
   options.default_vcpus = config.vm.default_vcpus;
   options.maximum_vcpus = config.vm.maximum_vcpus;
-  options.unlimited_vcpus = (config.vm.unlimited_cpu_percent * std::thread::hardware_concurrency() + 99) / 100;
+  options.unlimited_vcpus = UnlimitedVcpus(config);
   options.default_memory_bytes = config.vm.default_memory;
   options.maximum_memory_bytes = config.vm.maximum_memory;
   options.unlimited_memory_bytes = config.vm.unlimited_memory;
@@ -193,13 +192,17 @@ class Daemon {
         "set the network up");
     if (const Status ready = network_->Ready(); !ready.ok())
       spdlog::warn("the network is not ready: {}", std::string(ready.message()));
+    HUSK_ASSIGN_OR_RETURN_DOING(const sandbox::RuntimeOptions options,
+                                sandbox::WithHostLimits(RuntimeOptionsOf(config_)), "size VMs");
+    maximum_vcpus_ = options.maximum_vcpus;
+    maximum_memory_ = options.maximum_memory_bytes;
     HUSK_ASSIGN_OR_RETURN_DOING(runtime_,
-                                sandbox::NewRuntime(RuntimeOptionsOf(config_), {.hypervisor = hypervisor_.get(),
-                                                                                .agents = agents_.get(),
-                                                                                .images = images_.get(),
-                                                                                .network = network_.get(),
-                                                                                .events = &events_,
-                                                                                .observer = &metrics_}),
+                                sandbox::NewRuntime(options, {.hypervisor = hypervisor_.get(),
+                                                              .agents = agents_.get(),
+                                                              .images = images_.get(),
+                                                              .network = network_.get(),
+                                                              .events = &events_,
+                                                              .observer = &metrics_}),
                                 "open the pods below " + config_.root);
     HUSK_RETURN_IF_ERROR_DOING(runtime_->Recover(context), "recover the pods of the last run");
     // Images of adopted containers are leased now; what nobody holds can go.
@@ -220,6 +223,7 @@ class Daemon {
                                                         .streaming = streaming_.get(),
                                                         .scratch_directory = config_.root,
                                                         .cgroup_driver = config_.cgroup_driver,
+                                                        .config = ConfigWithMaxima(),
                                                         .runtime_ready = [this] { return CheckVmFiles(config_); },
                                                         .information = [this] { return information_; }});
     HUSK_RETURN_IF_ERROR(ServeMetrics());
@@ -228,6 +232,14 @@ class Daemon {
     spdlog::info("huskd version={} serves listen={} root={} state={}", HUSK_VERSION, config_.listen, config_.root,
                  config_.state);
     return absl::OkStatus();
+  }
+
+  // For pods' annotations.
+  [[nodiscard]] Config ConfigWithMaxima() const {
+    Config config = config_;
+    config.vm.maximum_vcpus = maximum_vcpus_;
+    config.vm.maximum_memory = maximum_memory_;
+    return config;
   }
 
   Status StartStreaming() {
@@ -254,6 +266,8 @@ class Daemon {
   }
 
   const Config config_;
+  std::uint32_t maximum_vcpus_ = 0;  // of a VM, the host's where the configuration has none
+  std::uint64_t maximum_memory_ = 0;
   std::map<std::string, std::string> information_;
   std::optional<InstanceLock> root_lock_;
   std::optional<InstanceLock> state_lock_;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "cri/convert/annotations.h"
 #include "cri/convert/common.h"
 #include "cri/convert/container.h"
 #include "cri/convert/image.h"
@@ -136,8 +137,8 @@ Status Handlers::UpdateRuntimeConfig(const Context& /*context*/, const api::Upda
 Status Handlers::RunPodSandbox(const Context& context, const api::RunPodSandboxRequest& request,
                                api::RunPodSandboxResponse* response) {
   HUSK_RETURN_IF_ERROR(CheckRuntimeHandler(request.runtime_handler()));
-  HUSK_ASSIGN_OR_RETURN(const sandbox::PodConfig config,
-                        PodConfigFromProto(request.config(), request.runtime_handler()));
+  HUSK_ASSIGN_OR_RETURN(sandbox::PodConfig config, PodConfigFromProto(request.config(), request.runtime_handler()));
+  HUSK_ASSIGN_OR_RETURN(config.vm_choices, VmChoicesFromAnnotations(config.annotations, parts_.config));
   spdlog::info("run pod request={} namespace={} name={} uid={} attempt={}", context.request_id(),
                config.metadata.kubernetes_namespace, config.metadata.name, config.metadata.uid,
                config.metadata.attempt);

@@ -28,6 +28,7 @@ struct HandlerParts {
   StreamingServer* streaming = nullptr;
   std::string scratch_directory;  // where the pods' scratch disks lie
   CgroupDriver cgroup_driver = CgroupDriver::kCgroupfs;
+  Config config;  // with the maxima of VMs filled in: what pods' annotations are held against
   // Whether a pod could be started now, for RuntimeReady; cheap.
   std::function<Status()> runtime_ready;
   // Facts for Status's verbose answer, such as the accelerator; values are JSON. Cheap.

@@ -45,6 +45,7 @@ class Service : public testing::Test {
         .lanes = lanes_.get(),
         .streaming = streaming_.get(),
         .cgroup_driver = CgroupDriver::kCgroupfs,
+        .config = config_,
         .runtime_ready = [this] { return ready_; },
         .information = [] { return std::map<std::string, std::string>{{"husk", R"({"accelerator":"tcg"})"}}; }});
     auto server = Server::Start(socket(), handlers_.get(), lanes_.get(), &events_);
@@ -94,6 +95,7 @@ class Service : public testing::Test {
   FakeNetwork network_;
   FakeImages images_;
   Status ready_ = absl::OkStatus();
+  Config config_;  // set before Start
   std::unique_ptr<StreamingServer> streaming_;
   std::unique_ptr<Lanes> lanes_;
   std::unique_ptr<Handlers> handlers_;

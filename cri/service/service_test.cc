@@ -138,6 +138,29 @@ TEST_F(Service, BadRequestsNameTheirField) {
   EXPECT_THAT(runtime_.Calls(), testing::IsEmpty());
 }
 
+TEST_F(Service, AnnotationsThatAreNotAllowedAreRefusedBeforeAnythingIsMade) {
+  config_.vm.allowed_annotations = {"husk.dev/default-memory"};
+  config_.vm.maximum_memory = std::uint64_t{1} << 30;
+  Start();
+  const auto run = [this](const char* name, const char* value) {
+    api::RunPodSandboxRequest request = Pod("web");
+    (*request.mutable_config()->mutable_annotations())[name] = value;
+    api::RunPodSandboxResponse response;
+    return Call(&Runtime::RunPodSandbox, request, &response);
+  };
+  grpc::Status status = run("husk.dev/scratch-size", "1Gi");
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_THAT(status.error_message(), testing::HasSubstr("config.annotations[husk.dev/scratch-size]"));
+  status = run("husk.dev/default-memory", "2Gi");
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), testing::HasSubstr("vm.default_memory (2Gi) is above vm.maximum_memory (1Gi)"));
+  EXPECT_EQ(run("husk.dev/what", "1").error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_TRUE(runtime_.ListPods({}).empty());
+  ASSERT_TRUE(run("husk.dev/default-memory", "512Mi").ok());
+  ASSERT_EQ(runtime_.ListPods({}).size(), 1U);
+  EXPECT_EQ(runtime_.ListPods({}).front().config.vm_choices.default_memory_bytes, std::uint64_t{512} << 20);
+}
+
 TEST_F(Service, ACancelReachesTheHandler) {
   std::promise<void> entered;
   runtime_.on_run_pod = [&entered](const Context& context) {

@@ -100,6 +100,15 @@ void Fields(Visit visit, T& value) {
   visit("options", value.options);
 }
 
+template <typename Visit, Holds<VmChoices> T>
+void Fields(Visit visit, T& value) {
+  visit("default_vcpus", value.default_vcpus);
+  visit("unlimited_vcpus", value.unlimited_vcpus);
+  visit("default_memory_bytes", value.default_memory_bytes);
+  visit("unlimited_memory_bytes", value.unlimited_memory_bytes);
+  visit("scratch_bytes", value.scratch_bytes);
+}
+
 template <typename Visit, Holds<PodConfig> T>
 void Fields(Visit visit, T& value) {
   visit("metadata", value.metadata);
@@ -116,6 +125,7 @@ void Fields(Visit visit, T& value) {
   visit("resources", value.resources);
   visit("overhead", value.overhead);
   visit("runtime_handler", value.runtime_handler);
+  visit("vm_choices", value.vm_choices);
 }
 
 template <typename Visit, Holds<ContainerMetadata> T>

@@ -22,6 +22,11 @@ TEST(JsonCodecTest, APodComesBackAsItWas) {
   config.resources.cpu_quota = 150000;
   config.resources.hugepage_limits = {{"2MB", std::uint64_t{1} << 40}, {"1GB", 0}};
   config.overhead.memory_limit_bytes = std::int64_t{1} << 40;
+  config.vm_choices = {.default_vcpus = 2,
+                       .unlimited_vcpus = 0,
+                       .default_memory_bytes = std::uint64_t{1} << 30,
+                       .unlimited_memory_bytes = std::nullopt,
+                       .scratch_bytes = std::nullopt};
   const std::string text = ToJson(config);
   const auto back = PodConfigFromJson(text);
   ASSERT_TRUE(back.ok()) << back.status();
@@ -32,6 +37,7 @@ TEST(JsonCodecTest, APodComesBackAsItWas) {
   EXPECT_EQ(back->port_mappings.at(0).protocol, Protocol::kUdp);
   EXPECT_EQ(back->namespaces.pid, NamespaceMode::kTarget);
   EXPECT_TRUE(back->privileged);
+  EXPECT_EQ(back->vm_choices, config.vm_choices);
 }
 
 TEST(JsonCodecTest, EnvironmentValuesAreBytesInOrder) {
