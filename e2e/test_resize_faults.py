@@ -15,8 +15,8 @@ import pytest
 
 from harness import cri, guest_programs, host
 from harness.daemon import HUSKD, eventually
+from harness.vm_size import KEPT, MEBIBYTE, is_size
 
-MEBIBYTE = 1 << 20
 IMAGES = pathlib.Path(tempfile.mkdtemp(prefix="husk-resize-", dir="/var/tmp"))
 atexit.register(shutil.rmtree, IMAGES, ignore_errors=True)
 IMAGES.chmod(0o755)
@@ -28,6 +28,8 @@ shutil.copyfile(HONEST_INITRD, IMAGES / "initrd")
 # Each line is a number and the checksum of the same mebibyte: memory that goes wrong would show.
 CHECKING = ("dd if=/dev/urandom of=/dev/shm/data bs=1M count=1 2>/dev/null; n=0; "
             "while :; do echo $n $(md5sum </dev/shm/data); n=$((n+1)); sleep 0.2; done")
+# Takes 64 MiB, writes to all of them and lets them go, again and again.
+BUSY = "n=0; while :; do head -c 67108864 /dev/zero | tail -c 67108864 >/dev/null; n=$((n+1)); echo $n; done"
 SMALL, LARGE = (128, 500), (512, 2500)  # MiB, thousandths of a CPU
 GROWING = ("recorded", "host_raised", "memory_plugged", "vcpus_plugged", "guest_grown", "container_updated")
 SHRINKING = ("recorded", "container_updated", "guest_shrunk", "memory_unplugged", "host_lowered")
@@ -91,14 +93,14 @@ class Sized:
         """Empty if all agree that it has this size."""
         vm, guest, resources = vm_of(self.pod), in_guest(self.container), self.container.status().resources.linux
         size = 256 * MEBIBYTE + plugged(memory)
-        cpus = -(-cpu // 1000)
-        has = {"VM": vm["memoryBytes"], "VM's request": vm["requestedMemoryBytes"], "guest's MemTotal": guest[0],
+        cpus, actual = -(-cpu // 1000), vm["memoryBytes"]
+        has = {"VM": is_size(actual, size), "VM's request": vm["requestedMemoryBytes"], "guest's MemTotal": guest[0],
                "vCPUs": vm["onlineVcpus"], "guest's CPUs": guest[1], "memory.max": guest[2], "cpu.max": guest[3],
                "host": host_memory_limit(self.pod), "status' memory": resources.memory_limit_in_bytes,
                "status' CPU": resources.cpu_quota}
-        shall = {"VM": size, "VM's request": size, "guest's MemTotal": self.total + plugged(memory),
+        shall = {"VM": True, "VM's request": size, "guest's MemTotal": self.total + actual - 256 * MEBIBYTE,
                  "vCPUs": cpus, "guest's CPUs": cpus, "memory.max": memory * MEBIBYTE, "cpu.max": f"{cpu * 100} 100000",
-                 "host": size + 320 * MEBIBYTE + size // 64 // 4096 * 4096, "status' memory": memory * MEBIBYTE,
+                 "host": actual + 320 * MEBIBYTE + actual // 64 // 4096 * 4096, "status' memory": memory * MEBIBYTE,
                  "status' CPU": cpu * 100}
         return {key: (has[key], shall[key]) for key in has if has[key] != shall[key]}
 
@@ -151,6 +153,30 @@ def test_a_container_brings_its_room_and_takes_it_away(sized, image):
     sized.agree(*SMALL)
 
 
+def test_a_busy_guest_gives_back_what_is_free_and_what_is_missing_is_told(sized, image):
+    busy = sized.pod.run("busy", image, ["/bin/sh", "-c", BUSY], linux={"resources": limits(1280, 500)})
+    busy.wait_for_log("2\n")
+    update(busy, 256, 500)
+    size = 256 * MEBIBYTE + plugged(128 + 256)
+    def remainder():
+        vm = vm_of(sized.pod)
+        assert (vm["requestedMemoryBytes"], vm["wantedMemoryBytes"]) == (size, size)
+        # Owed as long as it is more than what may stay.
+        assert vm["resizing"] or vm["memoryBytes"] <= size + KEPT, vm
+        return vm["memoryBytes"] - size
+    at_return = remainder()
+    if at_return > KEPT:
+        assert "bytes of memory that were taken from its VM" in sized.huskd.log_tail(400)
+    eventually(lambda: remainder() <= KEPT, "what is free to go back")
+    eventually(lambda: not vm_of(sized.pod)["resizing"], "nothing to be owed")
+    lines = len(busy.log().splitlines())
+    busy.wait_for_log(f"\n{lines + 2}\n")
+    sized.pod.client.StopContainer(container_id=busy.id, timeout=0)
+    sized.pod.client.RemoveContainer(container_id=busy.id)
+    sized.agree(*SMALL)
+    sized.goes_on()
+
+
 @pytest.mark.parametrize("way, point", [("grow", point) for point in GROWING] + [("shrink", point) for point in SHRINKING])
 def test_kill_9_at_each_step(sized, huskd, way, point):
     """The next huskd finishes it or takes it back: what it shows is what there is."""
@@ -169,7 +195,8 @@ def test_kill_9_at_each_step(sized, huskd, way, point):
     # As large as the larger of what the container shall have and what the pod was announced with.
     announced = sized.pod.client.PodSandboxStatus(pod_sandbox_id=sized.pod.id, verbose=True).info["config"]
     pods = json.loads(announced)["resources"]["memory_limit_bytes"] // MEBIBYTE
-    eventually(lambda: vm_of(sized.pod)["memoryBytes"] == 256 * MEBIBYTE + plugged(max(shown(), pods)), "the VM to fit")
+    eventually(lambda: is_size(vm_of(sized.pod)["memoryBytes"], 256 * MEBIBYTE + plugged(max(shown(), pods))),
+               "the VM to fit")
     eventually(lambda: in_guest(sized.container)[2] == shown() * MEBIBYTE, "the guest to have the limit that is shown")
     assert shown() in (before[0], after[0])
     sized.resize(*after)

@@ -12,6 +12,7 @@ import pytest
 
 from harness import cri, host
 from harness.daemon import HUSKD, eventually
+from harness.vm_size import is_size
 from test_vm_death import machine_of
 
 MEBIBYTE = 1 << 20
@@ -294,7 +295,8 @@ def test_a_pods_own_settings_hold_over_a_restart(huskd, image):
     try:
         def own():
             vm = vm_of(pod)
-            return vm["memoryBytes"] == vm["wantedMemoryBytes"] == 384 * MEBIBYTE and vm["onlineVcpus"] == vcpus
+            return (is_size(vm["memoryBytes"], 384 * MEBIBYTE) and vm["wantedMemoryBytes"] == 384 * MEBIBYTE and
+                    vm["onlineVcpus"] == vcpus)
         assert own()
         disks = json.loads(pod.client.PodSandboxStatus(pod_sandbox_id=pod.id, verbose=True).info["disks"])
         assert os.stat(disks[0]["path"]).st_size == 1024 * MEBIBYTE

@@ -141,6 +141,10 @@ class Vm {
   // in time. Less: the guest gives back what it does not use, when it can; returns when it has, but for
   // kMemoryThatMayStay, or after some seconds.
   virtual Status SetPluggedMemory(const Context& context, std::uint64_t bytes) = 0;
+  // `callback` is told what the guest has of it when that has changed, whether somebody waits for it or not: on a
+  // thread of hypervisor/'s, once a second at most, and the last change always. It must not block nor destroy the Vm.
+  // Only one callback is kept. It is never called, nor still running, after the Vm's destructor.
+  virtual void OnPluggedMemory(std::function<void(std::uint64_t bytes)> callback) = 0;
 
   // Numbers of vCPUs begin with 0, and those that the VM has are always the first ones: `count` of them from now on.
   // More: returns when they are plugged in; the guest has to bring them online. Less: takes out those with the highest

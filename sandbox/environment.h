@@ -70,6 +70,8 @@ struct Environment {
   std::unique_ptr<Places> boots;  // VMs that may boot at once
   // Have ConvergePod called for this pod until it succeeds. Returns at once.
   std::function<void(const std::string& pod_id)> owe_resize;
+  // The pod's guest has taken or given back memory, perhaps when nobody waited for it any more. Returns at once.
+  std::function<void(const std::string& pod_id)> tell_size;
   // What the pod's guest says of its memory. Returns at once.
   std::function<void(const std::string& pod_id, const MemoryNews& news)> tell_memory;
 };

@@ -94,7 +94,8 @@ void TakeVm(Environment& environment, const Context& context, Pod& pod, std::uni
   if (information.ok()) holder.information = *std::move(information);
   const std::shared_ptr<hypervisor::Vm> shared = holder.vm;
   pod.SetVm(std::move(holder));
-  // Captures neither the pod nor the VM: the callback must not be what destroys them.
+  // Captures neither the pod nor the VM: the callbacks must not be what destroys them.
+  shared->OnPluggedMemory([tell = environment.tell_size, id = pod.id()](std::uint64_t /*bytes*/) { tell(id); });
   shared->OnExit([ends = environment.vm_ends, id = pod.id()](const hypervisor::VmExit& exit) {
     ends->Add({.pod_id = id, .reason = exit.reason});
   });

@@ -63,12 +63,10 @@ class Resize {
 
   Status Fit() {
     Status status = Look();
-    const bool asks_anew = status.ok() && RequestedPlugged() > WantedPlugged();
     if (status.ok()) status = IsAsWanted() ? LimitAsItIs() : Shrink();
     if (status.ok()) Mark();
     if (status.ok()) status = Settle();
-    // The last of its memory may come a moment after the rest, which is all that the call waits for: one look more.
-    if (!status.ok() || (asks_anew && !IsAsWanted())) environment_.owe_resize(pod_.id());
+    if (!status.ok()) environment_.owe_resize(pod_.id());
     return status;
   }
 

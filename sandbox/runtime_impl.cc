@@ -52,6 +52,7 @@ RuntimeImpl::RuntimeImpl(Environment environment)
     memory_news_.Tell(pod_id, news);
   };
   environment_.owe_resize = [this](const std::string& pod_id) { OweResize(pod_id); };
+  environment_.tell_size = [this](const std::string& pod_id) { OweLook(pod_id); };
 }
 
 RuntimeImpl::~RuntimeImpl() {
@@ -196,6 +197,20 @@ void RuntimeImpl::OweResize(const std::string& pod_id) {
     const auto turn = (*pod)->turns().Take(interruptible);
     if (!(*pod)->CheckReady().ok()) return absl::OkStatus();
     HUSK_RETURN_IF_ERROR(turn.status());
+    return ConvergePod(environment_, interruptible, **pod);
+  });
+}
+
+void RuntimeImpl::OweLook(const std::string& pod_id) {
+  owed_resizes_.Owe(absl::StrCat("look at the size of pod ", pod_id), [this, pod_id](const Context& context) -> Status {
+    const auto pod = FindPod(pod_id);
+    // A resize looks by itself.
+    if (!pod.ok() || (*pod)->resizing()) return absl::OkStatus();
+    const Context interruptible = (*pod)->Interruptible(context.WithTimeout(kResizeTimeout));
+    const auto turn = (*pod)->turns().Take(interruptible);
+    if (!(*pod)->CheckReady().ok() || (*pod)->resizing()) return absl::OkStatus();
+    HUSK_RETURN_IF_ERROR(turn.status());
+    (*pod)->DoubtSize();
     return ConvergePod(environment_, interruptible, **pod);
   });
 }

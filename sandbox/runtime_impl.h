@@ -117,6 +117,7 @@ class RuntimeImpl final : public Runtime {
   void OweStop(const std::shared_ptr<Pod>& pod);
   void OweRemoval(const std::shared_ptr<Pod>& pod);
   void OweResize(const std::string& pod_id);
+  void OweLook(const std::string& pod_id);
   void FollowDemand(const Context& context, const std::string& pod_id, const MemoryNews& news);
   // A caller does it now.
   void TakeOver(const Pod& pod);

@@ -12,8 +12,8 @@ import time
 from harness import bare_vm, cri
 from harness.daemon import PATIENCE, eventually
 from harness.storm import percentile
+from harness.vm_size import KEPT, MEBIBYTE
 
-MEBIBYTE = 1 << 20
 GIBIBYTE = 1 << 30
 # The container's limit when it is small; its VM is some MiB larger.
 SMALL_LIMIT = 256 * MEBIBYTE
@@ -21,8 +21,6 @@ PERIOD = 100000
 LOOK_SECONDS = 0.005
 # What a guest has not given back by then is not waited for.
 SHRINK_SECONDS = 5.0
-# What a guest may keep: a page of its kernel's holds a block. See docs/adr/0117.
-KEPT = 16 * MEBIBYTE
 PLUGGABLE = 2 * GIBIBYTE
 MOST_VCPUS = 2
 # Takes 64 MiB, writes to all of them and lets them go, again and again.
@@ -107,14 +105,16 @@ class Bare:
     def __init__(self, directory, accelerator, memory, load):
         walk = _module(bare_vm.ROOT / "agent" / "guest" / "e2e" / "agent_guest_e2e.py")
         sys.path.insert(0, str(cri.BUILD / "agent" / "guest" / "python"))
-        from agent.proto import agent_pb2 as proto  # pylint: disable=import-outside-toplevel  (where it lies is known by now)
+        # Where it lies is known by now.
+        from agent.proto import agent_pb2 as proto  # pylint: disable=import-outside-toplevel
         directory = pathlib.Path(directory, f"bare-{load}")
         directory.mkdir()
         self._guest = walk.guests.Guest(
             bare_vm.GUEST, directory, walk.make_disks(directory), f"{memory >> 10}K,maxmem={(memory + PLUGGABLE) >> 10}K",
             machine=bare_vm.KVM if accelerator == "kvm" else bare_vm.TCG,
             # docs/adr/0118
-            processors=f"cpus={1 if accelerator == 'kvm' else MOST_VCPUS},maxcpus={MOST_VCPUS},sockets={MOST_VCPUS},cores=1,threads=1",
+            processors=f"cpus={1 if accelerator == 'kvm' else MOST_VCPUS},maxcpus={MOST_VCPUS},sockets={MOST_VCPUS},"
+                       "cores=1,threads=1",
             kernel_options=" maxcpus=1",
             devices=["-object", f"memory-backend-memfd,id=pluggable,size={PLUGGABLE},share=on,reserve=off", "-device",
                      "virtio-mem-pci,id=memory,memdev=pluggable,requested-size=0"])

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/common/mutex.h"
 #include "hypervisor/exit_notifier.h"
+#include "hypervisor/memory_notifier.h"
 
 namespace husk::hypervisor {
 namespace {
@@ -22,6 +23,7 @@ struct FakeVmEntry {
   std::vector<NetworkDevice> network_devices;  // a tap goes when its VM goes
   // Of the Vm object that now stands for this VM; none between the objects of two huskds.
   std::shared_ptr<ExitNotifier> notifier;
+  std::shared_ptr<MemoryNotifier> memory_notifier;
 };
 
 FakeVmRecord RecordOf(const VmConfig& config, pid_t pid) {
@@ -114,6 +116,7 @@ class FakeMachine::State {
     entry->record = RecordOf(config, next_pid_++);
     entry->network_devices = std::move(config.network_devices);
     entry->notifier = std::make_shared<ExitNotifier>();
+    entry->memory_notifier = std::make_shared<MemoryNotifier>();
     entries_.push_back(entry);
     return entry;
   }
@@ -124,6 +127,7 @@ class FakeMachine::State {
     auto entry = Find(state_directory);
     if (entry == nullptr) return absl::NotFoundError(absl::StrCat("no VM of ", state_directory, " lives"));
     entry->notifier = std::make_shared<ExitNotifier>();
+    entry->memory_notifier = std::make_shared<MemoryNotifier>();
     return entry;
   }
 
@@ -227,10 +231,17 @@ class FakeMachine::State {
   }
 
   void KeepMemory(bool keep) {
-    const MutexLock lock(mutex_);
-    keep_memory_ = keep;
-    if (keep) return;
-    for (const auto& entry : entries_) entry->record.plugged_bytes = entry->record.requested_bytes;
+    std::vector<std::pair<std::shared_ptr<MemoryNotifier>, std::uint64_t>> changed;
+    {
+      const MutexLock lock(mutex_);
+      keep_memory_ = keep;
+      for (const auto& entry : entries_) {
+        if (keep || entry->record.plugged_bytes == entry->record.requested_bytes) continue;
+        entry->record.plugged_bytes = entry->record.requested_bytes;
+        changed.emplace_back(entry->memory_notifier, entry->record.plugged_bytes);
+      }
+    }
+    for (const auto& [notifier, bytes] : changed) notifier->Tell(bytes);
   }
 
   Status SetVcpus(FakeVmEntry& entry, std::uint32_t count) {
@@ -289,10 +300,14 @@ class FakeVm final : public Vm {
       : state_(std::move(state)),
         entry_(std::move(entry)),
         notifier_(entry_->notifier),
+        memory_notifier_(entry_->memory_notifier),
         state_directory_(entry_->record.state_directory) {}
   FakeVm(const FakeVm&) = delete;
   FakeVm& operator=(const FakeVm&) = delete;
-  ~FakeVm() override { notifier_->Detach(); }
+  ~FakeVm() override {
+    notifier_->Detach();
+    memory_notifier_->SetCallback(nullptr);
+  }
 
   [[nodiscard]] std::string agent_socket() const override { return state_directory_ + "/agent.sock"; }
 
@@ -366,6 +381,10 @@ class FakeVm final : public Vm {
     return tags;
   }
 
+  void OnPluggedMemory(std::function<void(std::uint64_t bytes)> callback) override {
+    memory_notifier_->SetCallback(std::move(callback));
+  }
+
   void OnExit(std::function<void(const VmExit&)> callback) override {
     notifier_->SetCallback(std::move(callback));
     state_->DeliverLater(notifier_);
@@ -388,6 +407,7 @@ class FakeVm final : public Vm {
   const std::shared_ptr<FakeMachine::State> state_;
   const std::shared_ptr<FakeVmEntry> entry_;
   const std::shared_ptr<ExitNotifier> notifier_;
+  const std::shared_ptr<MemoryNotifier> memory_notifier_;
   const std::string state_directory_;
 };
 

@@ -1,4 +1,5 @@
 #include "hypervisor/qemu/qemu_vm.h"
+#include "hypervisor/qemu/memory_device.h"
 
 #include <fcntl.h>
 
@@ -95,6 +96,7 @@ QemuVm::QemuVm(std::shared_ptr<IoThread> io_thread, std::shared_ptr<const FileSe
 
 QemuVm::~QemuVm() {
   process_->DropCallback();
+  memory_notifier_->SetCallback(nullptr);
   std::map<std::string, Share> shares;
   {
     const MutexLock lock(mutex_);
@@ -120,8 +122,9 @@ Status QemuVm::AwaitRunning(const Context& context) {
 StatusOr<std::shared_ptr<QmpClient>> QemuVm::ConnectQmp(const Context& context) {
   HUSK_ASSIGN_OR_RETURN(auto socket, ConnectIn(context, directory_.get(), kQmpSocket));
   const std::weak_ptr<VmProcess> process = process_;
-  const auto on_event = [process, stall = stall_](const QmpEvent& event) {
+  const auto on_event = [process, stall = stall_, memory = memory_notifier_](const QmpEvent& event) {
     stall->Handle(event);
+    if (const auto bytes = PluggedMemoryOf(event)) memory->Tell(*bytes);
     if (event.name != "SHUTDOWN") return;
     if (const auto watched = process.lock()) {
       watched->SetHint(absl::StrCat("the VM shut down: ", Printable(StringMember(event.data, "reason"))));

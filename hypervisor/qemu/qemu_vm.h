@@ -11,6 +11,7 @@
 #include "agent/common/mutex.h"
 #include "agent/common/unique_fd.h"
 #include "hypervisor/hypervisor.h"
+#include "hypervisor/memory_notifier.h"
 #include "hypervisor/qemu/disk_stall.h"
 #include "hypervisor/qemu/file_server.h"
 #include "hypervisor/qemu/io_thread.h"
@@ -46,6 +47,7 @@ class QemuVm final : public Vm {
   Status DetachSharedDirectory(const Context& context, const std::string& tag) override;
   [[nodiscard]] StatusOr<std::vector<std::string>> SharedDirectories(const Context& context) override;
   Status SetPluggedMemory(const Context& context, std::uint64_t bytes) override;
+  void OnPluggedMemory(std::function<void(std::uint64_t bytes)> callback) override;
   Status SetVcpus(const Context& context, std::uint32_t count) override;
   void OnExit(std::function<void(const VmExit&)> callback) override;
   [[nodiscard]] bool alive() const override;
@@ -86,6 +88,7 @@ class QemuVm final : public Vm {
   const std::string state_directory_;
   const UniqueFd directory_;
   const std::shared_ptr<DiskStall> stall_;
+  const std::shared_ptr<MemoryNotifier> memory_notifier_ = std::make_shared<MemoryNotifier>();
 
   Mutex mutex_;
   ConditionVariable changed_;

@@ -3,10 +3,13 @@
 #include <chrono>
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "agent/common/rollback.h"
 #include "hypervisor/qemu/command_line.h"
+#include "hypervisor/qemu/memory_device.h"
 #include "hypervisor/qemu/qemu_vm.h"
 
 namespace husk::hypervisor {
@@ -88,6 +91,17 @@ Status AwaitRelease(const Context& context, QmpClient& qmp, std::uint64_t bytes)
 }
 
 }  // namespace
+
+std::optional<std::uint64_t> PluggedMemoryOf(const QmpEvent& event) {
+  if (event.name != "MEMORY_DEVICE_SIZE_CHANGE" || !event.data.is_object()) return std::nullopt;
+  const json size = event.data.value("size", json());
+  if (event.data.value("id", json()) != kMemoryDevice || !size.is_number_unsigned()) return std::nullopt;
+  return size.get<std::uint64_t>();
+}
+
+void QemuVm::OnPluggedMemory(std::function<void(std::uint64_t bytes)> callback) {
+  memory_notifier_->SetCallback(std::move(callback));
+}
 
 Status QemuVm::SetPluggedMemory(const Context& context, std::uint64_t bytes) {
   const std::string doing = absl::StrCat("plug ", bytes, " bytes of memory");

@@ -164,6 +164,9 @@ class GatedVm final : public hypervisor::Vm {
   Status SetVcpus(const Context& context, std::uint32_t count) override {
     return gate_.Call([&] { return inner_->SetVcpus(context, count); });
   }
+  void OnPluggedMemory(std::function<void(std::uint64_t bytes)> callback) override {
+    inner_->OnPluggedMemory(std::move(callback));
+  }
   void OnExit(std::function<void(const hypervisor::VmExit&)> callback) override { inner_->OnExit(std::move(callback)); }
   [[nodiscard]] bool alive() const override { return inner_->alive(); }
   Status Kill(const Context& context) override {
