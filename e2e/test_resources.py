@@ -118,6 +118,18 @@ def test_update_changes_the_guest_and_restarts_nothing(limited):
     assert dict(in_force.unified) == {"memory.high": str(48 * MEBIBYTE), "pids.max": "88"}
 
 
+def test_what_the_guests_kernel_refuses_changes_nothing(limited):
+    """The memory limit is written first, and taken back."""
+    before = limited.status().resources.linux
+    code, details = refusal(limited.pod.client.UpdateContainerResources, container_id=limited.id, linux={
+        "memory_limit_in_bytes": 128 * MEBIBYTE, "cpu_shares": 512, "unified": {"memory.low": "plenty"}})
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and "memory.low: plenty: " in details
+    assert cgroup_file(limited, "memory.max") == str(96 * MEBIBYTE)
+    assert cgroup_file(limited, "cpu.weight") == "39"
+    assert limited.status().resources.linux == before
+    update(limited, memory_limit_in_bytes=96 * MEBIBYTE)
+
+
 def test_a_limit_below_use_is_refused(pod, image):
     """With both figures, before anything changes: the kernel would kill what does not fit."""
     container = pod.run("holds", image, ["/bin/sh", "-c", "dd if=/dev/zero of=/dev/shm/held bs=1M count=24 && exec sleep 100000"],
