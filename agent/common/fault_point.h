@@ -13,7 +13,8 @@ namespace husk {
 // unlisted name aborts at once.
 void FaultPoint(std::string_view name);
 
-// All names, in the order in which one pod's life passes them (a resize's: only if its VM changes) (`huskd --list-fault-points`).
+// All names, in the order in which one pod's life passes them (a resize's: only if its VM changes) (`huskd
+// --list-fault-points`).
 const std::vector<std::string>& FaultPoints();
 
 }  // namespace husk
