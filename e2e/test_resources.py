@@ -203,7 +203,7 @@ def test_a_file_that_the_guests_kernel_does_not_have(limited):
     code, details = refusal(limited.pod.client.UpdateContainerResources, container_id=limited.id,
                             linux={"unified": {"no.such_file": "1"}})
     assert code == grpc.StatusCode.INVALID_ARGUMENT
-    assert "cgroup controller" in details
+    assert "no.such_file: the guest's kernel has no such file" in details
     assert limited.state() == "CONTAINER_RUNNING"
     assert "no.such_file" not in limited.status().resources.linux.unified
 

@@ -157,11 +157,8 @@ class Plan {
       if (!whole || limit["pageSize"].get_ref<const std::string&>().find('/') != std::string::npos) {
         return Refused("hugepageLimits", limit);
       }
-      const std::string file = absl::StrCat("hugetlb.", limit["pageSize"].get_ref<const std::string&>());
-      const std::string value = absl::StrCat(limit["limit"].get<std::uint64_t>());
-      // What is used, and what mmap(2) reserves.
-      writes_.push_back({.file = file + ".max", .value = value});
-      writes_.push_back({.file = file + ".rsvd.max", .value = value, .optional = true});
+      writes_.push_back({.file = absl::StrCat("hugetlb.", limit["pageSize"].get_ref<const std::string&>(), ".max"),
+                         .value = absl::StrCat(limit["limit"].get<std::uint64_t>())});
     }
     return absl::OkStatus();
   }
@@ -201,7 +198,10 @@ Status ChangeLimits(const std::string& cgroup, std::string_view resources_json) 
       continue;
     }
     const Status taken_back = TakeBack(cgroup, before);
-    const std::string words = absl::StrCat(write.file, ": ", Printable(write.value, 80), ": ", written.message());
+    const std::string words =
+        absl::StrCat(Printable(write.file, 80), ": ",
+                     absl::IsNotFound(written) ? "the guest's kernel has no such file"
+                                               : absl::StrCat(Printable(write.value, 80), ": ", written.message()));
     if (taken_back.ok()) return absl::InvalidArgumentError(words);
     return absl::InternalError(absl::StrCat(words, "; and what it was: ", taken_back.message()));
   }

@@ -288,7 +288,8 @@ void VmProcess::BoundLog() {
   }
   log_timer_.expires_after(kLogCheckInterval);
   log_timer_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
-    if (!error) self->BoundLog();
+    // Both may have come due at once, and then cancelling it came too late: this object would never be let go.
+    if (!error && self->alive()) self->BoundLog();
   });
 }
 
