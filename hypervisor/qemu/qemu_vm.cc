@@ -174,21 +174,33 @@ std::string QemuVm::agent_socket() const {
   return absl::StrCat(state_directory_, "/", kAgentSocket);
 }
 
+StatusOr<QemuVm::Fixed> QemuVm::FixedOf(const Context& context, QmpClient& qmp) {
+  {
+    const MutexLock lock(mutex_);
+    if (fixed_) return *fixed_;
+  }
+  HUSK_ASSIGN_OR_RETURN(const bool accelerated, HasKvm(context, qmp));
+  HUSK_ASSIGN_OR_RETURN(const json memory, qmp.Execute(context, "query-memory-size-summary"));
+  const Fixed fixed{.accelerated = accelerated, .boot_memory_bytes = NumberMember(memory, "base-memory")};
+  const MutexLock lock(mutex_);
+  fixed_ = fixed;
+  return fixed;
+}
+
 StatusOr<VmInformation> QemuVm::Information(const Context& context) {
   HUSK_ASSIGN_OR_RETURN(const auto qmp, Qmp(context));
-  HUSK_ASSIGN_OR_RETURN(const bool accelerated, HasKvm(context, *qmp));
+  HUSK_ASSIGN_OR_RETURN(const Fixed fixed, FixedOf(context, *qmp));
   HUSK_ASSIGN_OR_RETURN(const auto slots, ReadCpuSlots(context, *qmp));
-  HUSK_ASSIGN_OR_RETURN(const json memory, qmp->Execute(context, "query-memory-size-summary"));
   HUSK_ASSIGN_OR_RETURN(const json devices, qmp->Execute(context, "query-memory-devices"));
   const auto present =
       std::count_if(slots.begin(), slots.end(), [](const CpuSlot& slot) { return !slot.path.empty(); });
-  const std::uint64_t boot = NumberMember(memory, "base-memory");
+  const std::uint64_t boot = fixed.boot_memory_bytes;
   VmInformation information{
       .process = process_->identity(),
-      .accelerator = accelerated ? Accelerator::kKvm : Accelerator::kTcg,
+      .accelerator = fixed.accelerated ? Accelerator::kKvm : Accelerator::kTcg,
       .vcpus = static_cast<std::uint32_t>(present),
       .maximum_vcpus = static_cast<std::uint32_t>(slots.size()),
-      .vcpus_stay = !accelerated,
+      .vcpus_stay = !fixed.accelerated,
       .memory_bytes = boot + SumOfDevices(devices, "size"),
       .requested_memory_bytes = boot + SumOfDevices(devices, "requested-size"),
       .boot_memory_bytes = boot,

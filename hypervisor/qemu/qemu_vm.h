@@ -2,8 +2,10 @@
 #ifndef HUSK_HYPERVISOR_QEMU_QEMU_VM_H_
 #define HUSK_HYPERVISOR_QEMU_QEMU_VM_H_
 
+#include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -73,6 +75,14 @@ class QemuVm final : public Vm {
     std::shared_ptr<VmProcess> server;
   };
 
+  // What a QEMU says of itself and cannot change.
+  struct Fixed {
+    bool accelerated = false;
+    std::uint64_t boot_memory_bytes = 0;
+  };
+
+  // Asks once: each question takes a turn of QEMU's main loop, which an emulated guest that works holds up.
+  StatusOr<Fixed> FixedOf(const Context& context, QmpClient& qmp);
   // The connection; a new one if the last broke. UNAVAILABLE if the process has ended.
   StatusOr<std::shared_ptr<QmpClient>> Qmp(const Context& context);
   StatusOr<std::shared_ptr<QmpClient>> ConnectQmp(const Context& context);
@@ -94,6 +104,7 @@ class QemuVm final : public Vm {
   ConditionVariable changed_;
   bool turn_taken_ ABSL_GUARDED_BY(mutex_) = false;
   std::shared_ptr<QmpClient> qmp_ ABSL_GUARDED_BY(mutex_);
+  std::optional<Fixed> fixed_ ABSL_GUARDED_BY(mutex_);
   std::set<std::uint32_t> unusable_luns_ ABSL_GUARDED_BY(mutex_);   // of disks that could not be taken away again
   std::map<std::string, Share> shares_ ABSL_GUARDED_BY(mutex_);     // by tag
   std::set<std::uint32_t> unusable_ports_ ABSL_GUARDED_BY(mutex_);  // of shares that could not be taken away again

@@ -20,8 +20,8 @@ using nlohmann::json;
 constexpr auto kGuestPatience = std::chrono::seconds(60);
 constexpr auto kReleaseWait = std::chrono::seconds(5);
 constexpr auto kUndoTimeout = std::chrono::seconds(15);
-// QEMU tells of a new size once a second at most, so it is asked: often at first, as a gibibyte comes within a
-// twentieth of a second, and later at intervals of a sixteenth of what was waited.
+// QEMU tells of a new size once a second at most, so it is asked: often at first, as a gibibyte comes within a tenth of a
+// second, and later at intervals of a thirty-second part of what was waited.
 constexpr std::chrono::milliseconds kFirstLook{2};
 constexpr std::chrono::milliseconds kLastLook{20};
 // What Linux takes at once of a device like this; of less it takes nothing, and waits.
@@ -60,7 +60,7 @@ class Looks {
   explicit Looks(const Context& context) : context_(context) {}
   Status Pause() {
     const auto waited = Context::Clock::now() - started_;
-    return SleepFor(context_, std::clamp<Context::Clock::duration>(waited / 16, kFirstLook, kLastLook));
+    return SleepFor(context_, std::clamp<Context::Clock::duration>(waited / 32, kFirstLook, kLastLook));
   }
 
  private:
@@ -119,9 +119,9 @@ Status QemuVm::SetPluggedMemory(const Context& context, std::uint64_t bytes) {
   Rollback rollback(context, kUndoTimeout, [](const std::string& /*step*/, const Status& /*status*/) {});
   rollback.Add("ask for what it was", [&](const Context& undo) { return Request(undo, *qmp, before.requested); });
   HUSK_RETURN_IF_ERROR_DOING(Request(context, *qmp, bytes), doing);
-  HUSK_RETURN_IF_ERROR_DOING(AwaitSize(context, *qmp, bytes), doing);
+  if (bytes > before.size) HUSK_RETURN_IF_ERROR_DOING(AwaitSize(context, *qmp, bytes), doing);
   rollback.Commit();
-  return AwaitRelease(context, *qmp, bytes);
+  return bytes < before.size ? AwaitRelease(context, *qmp, bytes) : absl::OkStatus();
 }
 
 }  // namespace husk::hypervisor
