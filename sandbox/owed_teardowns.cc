@@ -16,13 +16,15 @@ constexpr auto kTimeout = std::chrono::minutes(1);
 
 }  // namespace
 
-void OwedTeardowns::Owe(const std::string& name, Teardown teardown) {
+void OwedTeardowns::Owe(const std::string& name, Teardown teardown, Telling telling) {
   const MutexLock lock(mutex_);
   if (stop_.stop_requested()) return;
-  const auto [entry, added] = entries_.try_emplace(
-      name, Entry{.teardown = std::move(teardown), .retry = first_retry_, .due = Clock::now() + first_retry_});
-  if (!added && running_ == name) entry->second.again = true;
-  if (!thread_.joinable()) thread_ = std::thread([this] { Run(); });
+  const auto [entry, added] = entries_.try_emplace(name, Entry{.teardown = std::move(teardown),
+                                                               .retry = first_retry_,
+                                                               .due = Clock::now() + first_retry_,
+                                                               .telling = telling});
+  if (!added && entry->second.running) entry->second.again = true;
+  if (threads_.size() < std::min(entries_.size(), most_threads_)) threads_.emplace_back([this] { Run(); });
   changed_.NotifyAll();
 }
 
@@ -30,46 +32,47 @@ void OwedTeardowns::Interrupt(const std::string& name) {
   std::stop_source interrupt(std::nostopstate);
   {
     const MutexLock lock(mutex_);
-    if (running_ != name) return;
-    interrupt = interrupt_;
+    const auto found = entries_.find(name);
+    if (found == entries_.end() || !found->second.running) return;
+    interrupt = found->second.interrupt;
   }
   interrupt.request_stop();
 }
 
 void OwedTeardowns::Stop() {
   stop_.request_stop();
-  std::thread thread;
+  std::vector<std::thread> threads;
   {
     const MutexLock lock(mutex_);
     changed_.NotifyAll();
-    thread = std::move(thread_);
+    threads.swap(threads_);
   }
-  if (thread.joinable()) thread.join();
+  for (std::thread& thread : threads) thread.join();
   std::map<std::string, Entry> dropped;  // what they hold is let go without the mutex
   const MutexLock lock(mutex_);
   dropped.swap(entries_);
 }
 
-std::string OwedTeardowns::AwaitDue(Teardown& teardown, std::stop_token& interrupted) {
+std::optional<OwedTeardowns::Attempt> OwedTeardowns::AwaitDue() {
   const MutexLock lock(mutex_);
-  running_.clear();
   while (!stop_.stop_requested()) {
-    const auto first = std::min_element(entries_.begin(), entries_.end(), [](const auto& one, const auto& other) {
-      return one.second.due < other.second.due;
-    });
+    auto first = entries_.end();
+    for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
+      if (entry->second.running) continue;
+      if (first == entries_.end() || entry->second.due < first->second.due) first = entry;
+    }
     if (first == entries_.end()) {
       changed_.Wait(mutex_);
     } else if (first->second.due > Clock::now()) {
       changed_.WaitUntil(mutex_, first->second.due);
     } else {
-      teardown = first->second.teardown;
-      interrupt_ = std::stop_source();
-      interrupted = interrupt_.get_token();
-      running_ = first->first;
-      return running_;
+      Entry& entry = first->second;
+      entry.running = true;
+      entry.interrupt = std::stop_source();
+      return Attempt{.name = first->first, .teardown = entry.teardown, .interrupted = entry.interrupt.get_token()};
     }
   }
-  return "";
+  return std::nullopt;
 }
 
 void OwedTeardowns::Note(const std::string& name, const Status& status) {
@@ -78,13 +81,14 @@ void OwedTeardowns::Note(const std::string& name, const Status& status) {
   const auto found = entries_.find(name);
   if (found == entries_.end()) return;
   Entry& entry = found->second;
+  entry.running = false;
   if (status.ok() && std::exchange(entry.again, false)) {
     entry.retry = first_retry_;
     entry.due = Clock::now();
     return;
   }
   if (status.ok()) {
-    spdlog::info("{}: done", name);
+    spdlog::log(entry.telling == Telling::kEnd ? spdlog::level::info : spdlog::level::debug, "{}: done", name);
     dropped = std::move(found->second.teardown);
     entries_.erase(found);
     return;
@@ -96,16 +100,12 @@ void OwedTeardowns::Note(const std::string& name, const Status& status) {
 }
 
 void OwedTeardowns::Run() {
-  for (;;) {
-    Teardown teardown;
-    std::stop_token interrupted;
-    const std::string name = AwaitDue(teardown, interrupted);
-    if (name.empty()) return;
-    const Context context = Context::Background(absl::StrCat("owed ", name))
+  while (const auto attempt = AwaitDue()) {
+    const Context context = Context::Background(absl::StrCat("owed ", attempt->name))
                                 .WithTimeout(kTimeout)
                                 .WithStopToken(stop_.get_token())
-                                .WithStopToken(interrupted);
-    Note(name, teardown(context));
+                                .WithStopToken(attempt->interrupted);
+    Note(attempt->name, attempt->teardown(context));
   }
 }
 

@@ -88,6 +88,26 @@ TEST(OwedTeardownsTest, WhoDoesItHimselfInterrupts) {
   EXPECT_TRUE(Becomes(calls, 2));
 }
 
+TEST(OwedTeardownsTest, OneThatHangsHoldsUpNoOther) {
+  std::atomic<int> hanging = 0;
+  std::atomic<int> done = 0;
+  OwedTeardowns owed(milliseconds(1), 3);
+  for (const char* name : {"hangs", "hangs too"}) {
+    owed.Owe(name, [&hanging](const Context& context) {
+      ++hanging;
+      return SleepFor(context, std::chrono::hours(1));
+    });
+  }
+  ASSERT_TRUE(Becomes(hanging, 2));
+  for (const char* name : {"one", "another"}) {
+    owed.Owe(name, [&done](const Context&) -> Status { return ++done, absl::OkStatus(); });
+  }
+  EXPECT_TRUE(Becomes(done, 2));
+  EXPECT_EQ(hanging, 2) << "none is tried twice at a time";
+  owed.Interrupt("hangs too");
+  owed.Stop();
+}
+
 class OwedPodsTest : public RuntimeFixture {
  protected:
   bool AwaitNothingAttached() {

@@ -18,7 +18,7 @@ husk_add_library(husk_sandbox_ports
 
 husk_add_library(husk_sandbox
   SOURCES collect_stats.cc container_disks.cc attach.cc container_output.cc exec.cc exec_sync.cc host_device.cc execution.cc id.cc information.cc input_pump.cc input_writer.cc make_container.cc make_pod.cc output_tap.cc owed_teardowns.cc paths.cc pod.cc pod_meter.cc pod_monitor.cc pod_vm.cc port_forward.cc
-          mute_guest.cc recovery.cc memory_on_demand.cc resize.cc run_container.cc runtime_impl.cc signals.cc stats_history.cc stop_pod.cc update_resources.cc vm_size.cc wanted_size.cc
+          mute_guest.cc recovery.cc memory_on_demand.cc resize.cc run_container.cc runtime_impl.cc runtime_owed.cc runtime_recovery.cc signals.cc stats_history.cc stop_pod.cc update_resources.cc vm_size.cc wanted_size.cc
   PUBLIC husk_common husk_agent_proto husk_sandbox_events husk_sandbox_ports
   PRIVATE husk_sandbox_store husk_sandbox_cdi husk_sandbox_host husk_sandbox_log husk_sandbox_oci husk_sandbox_volumes
           husk_sandbox_bandwidth nlohmann_json::nlohmann_json

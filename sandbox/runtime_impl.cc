@@ -14,30 +14,16 @@
 #include "sandbox/mute_guest.h"
 #include "sandbox/pod_operations.h"
 #include "sandbox/port_forward.h"
-#include "sandbox/recovery.h"
-#include "sandbox/resize.h"
 #include "sandbox/vm_size.h"
 
 namespace husk::sandbox {
 namespace {
-
-constexpr std::size_t kRecoveryThreads = 8;
-// Of an attempt at a resize that is owed. Meanwhile it holds the pod's turn, and those of other pods wait.
-constexpr auto kResizeTimeout = std::chrono::seconds(20);
 
 bool HasLabels(const StringMap& labels, const StringMap& wanted) {
   return std::all_of(wanted.begin(), wanted.end(), [&](const auto& entry) {
     const auto found = labels.find(entry.first);
     return found != labels.end() && found->second == entry.second;
   });
-}
-
-// Of teardowns that are owed.
-std::string StopName(const Pod& pod) {
-  return absl::StrCat("stop pod ", pod.id());
-}
-std::string RemovalName(const Pod& pod) {
-  return absl::StrCat("remove pod ", pod.id());
 }
 
 }  // namespace
@@ -160,66 +146,6 @@ void RuntimeImpl::WatchVmEnds() {
   }
 }
 
-void RuntimeImpl::OweStop(const std::shared_ptr<Pod>& pod) {
-  owed_.Owe(StopName(*pod), [this, pod](const Context& context) -> Status {
-    HUSK_ASSIGN_OR_RETURN(const TurnLock::Turn turn, pod->turns().Take(context));
-    return pod->removed() ? absl::OkStatus() : StopPodVm(environment_, context, *pod);
-  });
-}
-
-void RuntimeImpl::OweRemoval(const std::shared_ptr<Pod>& pod) {
-  owed_.Owe(RemovalName(*pod), [this, pod](const Context& context) -> Status {
-    HUSK_ASSIGN_OR_RETURN(const TurnLock::Turn turn, pod->turns().Take(context));
-    if (pod->removed()) return absl::OkStatus();
-    Status removed = RemovePodTraces(environment_, context, *pod);
-    DropPodIfRemoved(*pod);
-    return removed;
-  });
-}
-
-void RuntimeImpl::FollowDemand(const Context& context, const std::string& pod_id, const MemoryNews& news) {
-  const auto pod = FindPod(pod_id);
-  if (!pod.ok()) return;
-  const Context interruptible = (*pod)->Interruptible(context.WithTimeout(kResizeTimeout));
-  const auto turn = (*pod)->turns().Take(interruptible);
-  Status followed = turn.status();
-  if (followed.ok() && (*pod)->CheckReady().ok())
-    followed = FollowMemoryDemand(environment_, interruptible, **pod, news);
-  // Who is still short of memory says so again.
-  if (!followed.ok() && (*pod)->CheckReady().ok()) spdlog::warn("pod={} {}", (*pod)->id(), Words(followed));
-}
-
-void RuntimeImpl::OweResize(const std::string& pod_id) {
-  owed_resizes_.Owe(absl::StrCat("resize pod ", pod_id), [this, pod_id](const Context& context) -> Status {
-    const auto pod = FindPod(pod_id);
-    if (!pod.ok()) return absl::OkStatus();
-    const Context interruptible = (*pod)->Interruptible(context.WithTimeout(kResizeTimeout));
-    const auto turn = (*pod)->turns().Take(interruptible);
-    if (!(*pod)->CheckReady().ok()) return absl::OkStatus();
-    HUSK_RETURN_IF_ERROR(turn.status());
-    return ConvergePod(environment_, interruptible, **pod);
-  });
-}
-
-void RuntimeImpl::OweLook(const std::string& pod_id) {
-  owed_resizes_.Owe(absl::StrCat("look at the size of pod ", pod_id), [this, pod_id](const Context& context) -> Status {
-    const auto pod = FindPod(pod_id);
-    // A resize looks by itself.
-    if (!pod.ok() || (*pod)->resizing()) return absl::OkStatus();
-    const Context interruptible = (*pod)->Interruptible(context.WithTimeout(kResizeTimeout));
-    const auto turn = (*pod)->turns().Take(interruptible);
-    if (!(*pod)->CheckReady().ok() || (*pod)->resizing()) return absl::OkStatus();
-    HUSK_RETURN_IF_ERROR(turn.status());
-    (*pod)->DoubtSize();
-    return ConvergePod(environment_, interruptible, **pod);
-  });
-}
-
-void RuntimeImpl::TakeOver(const Pod& pod) {
-  owed_.Interrupt(StopName(pod));
-  owed_.Interrupt(RemovalName(pod));
-}
-
 // ---- pods -----------------------------------------------------------------------------------------------------------
 
 RuntimeImpl::PodKey RuntimeImpl::KeyOf(const PodConfig& config) {
@@ -292,7 +218,7 @@ StatusOr<std::string> RuntimeImpl::RunNewPod(const Context& context, const PodCo
   return id;
 }
 
-Status RuntimeImpl::StopPod(const Context& context, const std::string& id) {
+Status RuntimeImpl::EndPod(const Context& context, const std::string& id, EndStep end, OweEnd owe) {
   const Call call(*this, context);
   HUSK_RETURN_IF_ERROR(call.status());
   const auto pod = FindPod(id);
@@ -302,25 +228,18 @@ Status RuntimeImpl::StopPod(const Context& context, const std::string& id) {
   TakeOver(**pod);
   HUSK_ASSIGN_OR_RETURN(const TurnLock::Turn turn, (*pod)->turns().Take(call.context()));
   if ((*pod)->removed()) return absl::OkStatus();
-  Status stopped = StopPodVm(environment_, call.context(), **pod);
-  if (!stopped.ok()) OweStop(*pod);
-  return stopped;
+  Status ended = end(environment_, call.context(), **pod);
+  DropPodIfRemoved(**pod);
+  if (!ended.ok()) (this->*owe)(*pod);
+  return ended;
+}
+
+Status RuntimeImpl::StopPod(const Context& context, const std::string& id) {
+  return EndPod(context, id, StopPodVm, &RuntimeImpl::OweStop);
 }
 
 Status RuntimeImpl::RemovePod(const Context& context, const std::string& id) {
-  const Call call(*this, context);
-  HUSK_RETURN_IF_ERROR(call.status());
-  const auto pod = FindPod(id);
-  if (absl::IsNotFound(pod.status())) return absl::OkStatus();
-  HUSK_RETURN_IF_ERROR(pod.status());
-  (*pod)->RequestStop();
-  TakeOver(**pod);
-  HUSK_ASSIGN_OR_RETURN(const TurnLock::Turn turn, (*pod)->turns().Take(call.context()));
-  if ((*pod)->removed()) return absl::OkStatus();
-  const Status removed = RemovePodTraces(environment_, call.context(), **pod);
-  DropPodIfRemoved(**pod);
-  if (!removed.ok()) OweRemoval(*pod);
-  return removed;
+  return EndPod(context, id, RemovePodTraces, &RuntimeImpl::OweRemoval);
 }
 
 StatusOr<PodStatus> RuntimeImpl::GetPod(const std::string& id, bool verbose) {
@@ -559,66 +478,6 @@ Status RuntimeImpl::ReopenContainerLog(const Context& context, const std::string
   const Status saved = environment_.store->SetLogCheckpoint(located.container_id, container->output->checkpoint());
   if (!saved.ok()) spdlog::warn("container={} {}", located.container_id, Words(saved));
   return absl::OkStatus();
-}
-
-// ---- recovery -------------------------------------------------------------------------------------------------------
-
-Status RuntimeImpl::Recover(const Context& context) {
-  HUSK_ASSIGN_OR_RETURN(const std::string boot_id, ReadBootId());
-  HUSK_ASSIGN_OR_RETURN(const std::string stored_boot_id, environment_.store->BootId());
-  HUSK_ASSIGN_OR_RETURN(const std::vector<PodRecord> pods, environment_.store->Pods());
-  HUSK_ASSIGN_OR_RETURN(std::vector<ContainerRecord> containers, environment_.store->Containers());
-  const bool same_boot = stored_boot_id == boot_id;
-  if (!pods.empty()) spdlog::info("recovering {} pods{}", pods.size(), same_boot ? "" : "; the host was rebooted");
-  environment_.parts.events->BeginRecovery();
-  RecoverAll(context, pods, std::move(containers), same_boot);
-  environment_.parts.events->EndRecovery();
-  HUSK_RETURN_IF_ERROR(environment_.store->SetBootId(boot_id));
-  for (const std::string& id : RemoveOrphans(environment_, context, pods)) {
-    owed_.Owe(absl::StrCat("remove what is left of pod ", id),
-              [this, id](const Context& retried) { return RemoveOrphan(environment_, retried, id); });
-  }
-  return context.Check();
-}
-
-void RuntimeImpl::RecoverAll(const Context& context, const std::vector<PodRecord>& pods,
-                             std::vector<ContainerRecord> containers, bool same_boot) {
-  std::map<std::string, std::vector<ContainerRecord>> by_pod;
-  for (ContainerRecord& container : containers) by_pod[container.status.pod_id].push_back(std::move(container));
-  for (const PodRecord& record : pods) {
-    AddPod(std::make_shared<Pod>(record, environment_.parts.events, environment_.parts.observer));
-    by_pod.try_emplace(record.id);  // so that the threads only read the map itself
-  }
-  std::atomic<std::size_t> next = 0;
-  const auto work = [&] {
-    for (std::size_t index = next++; index < pods.size(); index = next++) {
-      const PodRecord& record = pods[index];
-      const auto pod = FindPod(record.id);
-      if (!pod.ok()) continue;
-      LateAdoption late = RecoverPod(environment_, context, **pod, record.phase, record.guest_boot_id,
-                                     std::move(by_pod.find(record.id)->second), same_boot);
-      DropPodIfRemoved(**pod);
-      if (late != nullptr) AdoptLater(*pod, std::move(late));
-      const bool to_be_removed = record.phase == PodPhase::kCreating || record.phase == PodPhase::kRemoving;
-      if (to_be_removed && !(*pod)->removed()) OweRemoval(*pod);
-    }
-  };
-  std::vector<std::thread> threads;
-  for (std::size_t count = std::min(kRecoveryThreads, pods.size()); count > 0; --count) threads.emplace_back(work);
-  for (std::thread& thread : threads) thread.join();
-}
-
-void RuntimeImpl::AdoptLater(const std::shared_ptr<Pod>& pod, LateAdoption late) {
-  // No call has come yet: nobody else has it.
-  auto turn = pod->turns().Take(Context::Background("adopt"));
-  if (!turn.ok()) return;
-  pod->SetAdopting(true);
-  const MutexLock lock(adoptions_mutex_);
-  adoptions_.emplace_back([this, pod, late = std::move(late), turn = *std::move(turn)]() mutable {
-    const TurnLock::Turn held = std::move(turn);
-    late(Context::Background("adopt-" + pod->id().substr(0, 12)).WithStopToken(detaching_.get_token()));
-    pod->SetAdopting(false);
-  });
 }
 
 // ---- making one -----------------------------------------------------------------------------------------------------

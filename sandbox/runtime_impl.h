@@ -90,6 +90,10 @@ class RuntimeImpl final : public Runtime {
     bool counted_ = false;
   };
 
+  using EndStep = Status (*)(Environment& environment, const Context& context, Pod& pod);
+  using OweEnd = void (RuntimeImpl::*)(const std::shared_ptr<Pod>& pod);
+  // Whatever else is done to the pod ends; what fails is owed. OK if there is no such pod.
+  Status EndPod(const Context& context, const std::string& id, EndStep end, OweEnd owe);
   static PodKey KeyOf(const PodConfig& config);
   // The READY pod with this key, or the run to join, or, if there is neither, a new run that the caller must end.
   struct Entry {
@@ -141,8 +145,8 @@ class RuntimeImpl final : public Runtime {
   Mutex adoptions_mutex_;
   std::vector<std::thread> adoptions_ ABSL_GUARDED_BY(adoptions_mutex_);
   OwedTeardowns owed_;
-  // A silent guest holds up other pods' resizes, not their teardowns.
-  OwedTeardowns owed_resizes_{std::chrono::milliseconds(200)};
+  // Apart from teardowns, and several at a time: each silent guest holds up one.
+  OwedTeardowns owed_resizes_{std::chrono::milliseconds(200), 4};
   MemoryNewsWorkers memory_news_;
   std::thread vm_ends_thread_;
 };
