@@ -12,7 +12,7 @@ from harness import cri, guest_programs, host
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GUEST = cri.BUILD / "guest"
 # As Husk starts QEMU where there is no KVM; with it both sides get it.
-TCG = ["-accel", "tcg,thread=multi,tb-size=64", "-cpu", "max"]
+TCG = ["-accel", "tcg,thread=multi,tb-size=64", "-cpu", "max,erms=off,fsrm=off"]
 KVM = ["-accel", "kvm", "-cpu", "host"]
 
 

@@ -51,7 +51,8 @@ void AddMachine(const CommandLineInput& input, Arguments& arguments) {
   } else {
     // Translated code may take a gibibyte by default; a full buffer is only emptied and filled anew.
     arguments.Add("-accel", "tcg,thread=multi,tb-size=64");
-    arguments.Add("-cpu", "max");
+    // Guests that are told of fast string instructions copy and clear a byte at a time: docs/adr/0136.
+    arguments.Add("-cpu", "max,erms=off,fsrm=off");
   }
   // A socket per vCPU: what is plugged is a socket.
   arguments.Add("-smp", absl::StrCat("cpus=", HasAllVcpus(input) ? input.maximum_vcpus : input.vcpus, ",maxcpus=",

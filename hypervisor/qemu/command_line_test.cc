@@ -51,7 +51,7 @@ TEST(CommandLineTest, TheSmallestVm) {
           "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny", "-no-reboot", "-action",
           "panic=exit-failure", "-machine",
           "q35,usb=off,vmport=off,smbus=off,sata=off,graphics=off,i8042=off,dump-guest-core=off,memory-backend=boot",
-          "-accel", "tcg,thread=multi,tb-size=64", "-cpu", "max", "-smp",
+          "-accel", "tcg,thread=multi,tb-size=64", "-cpu", "max,erms=off,fsrm=off", "-smp",
           "cpus=1,maxcpus=1,sockets=1,cores=1,threads=1", "-object",
           "memory-backend-memfd,id=boot,size=134217728,share=on,reserve=off,dump=off", "-m", "size=131072K", "-device",
           "virtio-balloon-pci,id=balloon,free-page-reporting=on,disable-legacy=on", "-device",

@@ -84,7 +84,7 @@ class Client:
 
 
 class Guest:
-    def __init__(self, image, directory, disks, memory=256, machine=("-accel", "tcg", "-cpu", "max"), processors=1, devices=(),
+    def __init__(self, image, directory, disks, memory=256, machine=("-accel", "tcg", "-cpu", "max,erms=off,fsrm=off"), processors=1, devices=(),
                  kernel_options=""):
         """disks: LUN → raw file. The others are QEMU's arguments."""
         self.directory = pathlib.Path(directory)
