@@ -1,62 +1,33 @@
 """Guests that attack: an agent of an attacker's own in real VMs beside an honest pod, and root in an honest guest.
 
-hostile_agent.c is the /init of a second guest image; a pod's hostname says what it does. Which image the next pod boots is
-decided by the file at the configured path. Two honest pods and a hostile one for each way of attack are booted."""
+harness/hostile_guest.py has the attackers. Two honest pods and a hostile one for each way of attack are booted."""
 
-import atexit
 import contextlib
 import hashlib
 import os
 import pathlib
 import re
-import shutil
 import statistics
-import subprocess
-import tempfile
 import time
 
 import grpc
 import pytest
 
-from harness import cri, guest_programs, host, logs
+from harness import guest_programs, host, hostile_guest, logs
 from harness.daemon import eventually
 from harness.kubelet_files import PodDirectory, mount
 
 MEBIBYTE = 1 << 20
 SLEEP = ["/bin/sleep", "100000"]
-IMAGES = pathlib.Path(tempfile.mkdtemp(prefix="husk-hostile-", dir="/var/tmp"))
-atexit.register(shutil.rmtree, IMAGES, ignore_errors=True)
-IMAGES.chmod(0o755)
-HUSKD_CONFIGURATION = {"vm": {"initrd": str(IMAGES / "initrd")}}
-HONEST_INITRD = cri.BUILD / "guest" / "initrd"
-shutil.copyfile(HONEST_INITRD, IMAGES / "initrd")
+HUSKD_CONFIGURATION = {"vm": hostile_guest.CONFIGURATION}
 
 # What huskd may grow by, whatever guests do.
 MEMORY_BOUND = 64 * MEBIBYTE
 
 
 @pytest.fixture(scope="module")
-def hostile_initrd():
-    """A guest image whose /init is hostile_agent.c, built as the real one is."""
-    program = guest_programs.compile_program("hostile_agent", IMAGES)
-    script = guest_programs.DIRECTORY.parent / "agent" / "rootfs" / "build"
-    subprocess.run([script, "--agent", program, "--output", IMAGES / "guest"], check=True, stdout=subprocess.DEVNULL)
-    return IMAGES / "guest" / "initrd"
-
-
-def boot_from(initrd):
-    """What the next pod's VM boots."""
-    new = IMAGES / "initrd.new"
-    shutil.copyfile(initrd, new)
-    new.rename(IMAGES / "initrd")
-
-
-@pytest.fixture(scope="module")
 def image(registry, huskd):
-    layers = guest_programs.image_layers(["scsi_write"], IMAGES)
-    reference = registry.push("husk/hostile", layers=layers)
-    huskd.pull(reference)
-    return reference
+    return guest_programs.pulled_image(huskd, registry, "husk/hostile", ["scsi_write"])
 
 
 @pytest.fixture(scope="module")
@@ -65,17 +36,6 @@ def honest(huskd, image):
     pod = huskd.run_pod("honest")
     container = pod.run("worker", image, SLEEP)
     yield container
-    pod.remove()
-
-
-@contextlib.contextmanager
-def hostile_pod(huskd, initrd, name):
-    boot_from(initrd)
-    try:
-        pod = huskd.run_pod(name)
-    finally:
-        boot_from(HONEST_INITRD)
-    yield pod
     pod.remove()
 
 
@@ -175,9 +135,9 @@ def test_vmm_01_writes_to_an_image_disk_are_refused_by_the_disk(huskd, honest, i
     "dribble",  # AGT-05: a byte a second
     "churn",  # AGT-05: the port closes and opens ten times a second
 ])
-def test_agt_01_agt_05_a_hostile_channel_is_its_own_pods_trouble(huskd, honest, image, hostile_initrd, mode):
+def test_agt_01_agt_05_a_hostile_channel_is_its_own_pods_trouble(huskd, honest, image, mode):
     quiet = honest_calls(honest)
-    with hostile_pod(huskd, hostile_initrd, mode) as pod, bounded_memory(huskd):
+    with hostile_guest.hostile_pod(huskd, mode) as pod, bounded_memory(huskd):
         config = pod.container_config("victim", image, SLEEP)
         call = huskd.client.future("CreateContainer", pod_sandbox_id=pod.id, config=config, sandbox_config=pod.config)
         loud = honest_calls(honest)
@@ -201,9 +161,9 @@ def files_of(huskd):
 
 
 @pytest.fixture(scope="module")
-def liar(huskd, image, hostile_initrd):
+def liar(huskd, image):
     """A pod whose agent speaks the protocol well and says what is not true."""
-    with hostile_pod(huskd, hostile_initrd, "liar") as pod:
+    with hostile_guest.hostile_pod(huskd, "liar") as pod:
         pod.files_before = files_of(huskd)
         yield pod
 
@@ -302,9 +262,9 @@ def test_agt_06_a_guest_that_lies_about_its_limits_is_held_by_the_hosts_cgroup(h
     assert memory(machines[0], "VmRSS") <= int(limit)
 
 
-def test_vmm_02_a_guest_that_resets_itself_is_over(huskd, honest, image, hostile_initrd):
+def test_vmm_02_a_guest_that_resets_itself_is_over(huskd, honest, image):
     """A triple fault in the middle of a call: the pod ends, and nothing starts it again."""
-    with hostile_pod(huskd, hostile_initrd, "reset") as pod:
+    with hostile_guest.hostile_pod(huskd, "reset") as pod:
         with pytest.raises(grpc.RpcError):
             pod.create("never", image, SLEEP)
         eventually(lambda: pod.state() == "SANDBOX_NOTREADY", "the pod to be NOTREADY")
@@ -315,9 +275,9 @@ def test_vmm_02_a_guest_that_resets_itself_is_over(huskd, honest, image, hostile
     assert honest.state() == "CONTAINER_RUNNING"
 
 
-def test_vmm_02_a_flood_of_the_console_fills_nothing(huskd, honest, hostile_initrd):
+def test_vmm_02_a_flood_of_the_console_fills_nothing(huskd, honest):
     """Four times its ring on the serial console: huskd and the disk keep the end of it at most."""
-    with bounded_memory(huskd), hostile_pod(huskd, hostile_initrd, "console") as pod:
+    with bounded_memory(huskd), hostile_guest.hostile_pod(huskd, "console") as pod:
         sizes = {path: os.stat(path).st_size for directory in (huskd.run_state, huskd.data) for path in host.tree(directory)
                  if pod.id in path and os.path.isfile(path) and not path.endswith("scratch")}
         large = {path: size for path, size in sizes.items() if size > 128 << 10 and "scratch" not in path}

@@ -15,11 +15,8 @@ SLEEP = ["/bin/sleep", "100000"]
 
 
 @pytest.fixture(scope="module")
-def tools(huskd, registry, tmp_path_factory):
-    layers = guest_programs.image_layers(["huge_pages"], tmp_path_factory.mktemp("programs"))
-    reference = registry.push("husk/huge-pages", layers=layers)
-    huskd.pull(reference)
-    return reference
+def tools(huskd, registry):
+    return guest_programs.pulled_image(huskd, registry, "husk/huge-pages", ["huge_pages"])
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import pytest
 
 from harness import guest_programs, host
 from harness.daemon import eventually
-from test_vm_death import machine_of
 
 MEBIBYTE = 1 << 20
 CEILING = 4096 * MEBIBYTE
@@ -14,11 +13,8 @@ HUSKD_CONFIGURATION = {"vm": {"unlimited_memory": "4Gi"}}
 
 
 @pytest.fixture(scope="module")
-def tools(huskd, registry, tmp_path_factory):
-    layers = guest_programs.image_layers(["take_memory"], tmp_path_factory.mktemp("programs"))
-    reference = registry.push("husk/take-memory", layers=layers)
-    huskd.pull(reference)
-    return reference
+def tools(huskd, registry):
+    return guest_programs.pulled_image(huskd, registry, "husk/take-memory", ["take_memory"])
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +34,7 @@ def remove(container):
 
 
 def test_two_gibibytes_are_had_and_given_back(huskd, pod, tools):
-    machine, booted = machine_of(huskd, pod), memory(pod)
+    machine, booted = huskd.vm_process_of(pod), memory(pod)
     idle = pod.run("idle", tools, ["/bin/sleep", "100000"])
     before = host.resident_bytes(machine)
     taker = pod.run("taker", tools, ["/take_memory", "2048"])

@@ -18,7 +18,6 @@ from harness import cri
 from harness.daemon import HUSKD, eventually
 from harness.vm_size import MEBIBYTE, is_size
 from test_resources import DEVOUR
-from test_vm_death import machine_of
 
 METRICS_ADDRESS = "127.0.0.1:19528"
 HUSKD_CONFIGURATION = {"metrics": {"address": METRICS_ADDRESS}, "vm": {"maximum_vcpus": 2}}
@@ -128,7 +127,7 @@ def test_events_of_a_killed_vm_and_of_a_restart(huskd, image, tmp_path):
                         mounts=[{"container_path": "/host", "host_path": str(tmp_path)}])
     listener.wait_for((STARTED, ends.id))
     before = len(listener.events)
-    os.kill(machine_of(huskd, victim), signal.SIGKILL)
+    os.kill(huskd.vm_process_of(victim), signal.SIGKILL)
     listener.wait_for((STOPPED, victim.id))
     assert sorted(listener.told(before)) == sorted([(STOPPED, running.id), (STOPPED, created.id), (STOPPED, victim.id)])
     assert listener.told()[-1] == (STOPPED, victim.id)
@@ -390,7 +389,7 @@ def container_memory(container):
 def test_a_scrape_waits_for_no_pod_and_no_stranger(huskd, image):
     """A guest that stands still, a hundred connections that say nothing, and garbage."""
     pod = huskd.run_pod("still")
-    machine = machine_of(huskd, pod)
+    machine = huskd.vm_process_of(pod)
     os.kill(machine, signal.SIGSTOP)
     try:
         host, port = METRICS_ADDRESS.rsplit(":", 1)

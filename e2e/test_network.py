@@ -94,11 +94,7 @@ def configure(huskd):
 
 @pytest.fixture(scope="module")
 def program_image(huskd, registry):
-    with tempfile.TemporaryDirectory() as directory:
-        layers = guest_programs.image_layers(["network_probe"], directory)
-    reference = registry.push("husk/network", layers=layers)
-    huskd.pull(reference)
-    return reference
+    return guest_programs.pulled_image(huskd, registry, "husk/network", ["network_probe"])
 
 
 def traces(huskd, configure):

@@ -14,9 +14,8 @@ MOST_GROWTH = 64 << 20
 
 
 @pytest.fixture(scope="module")
-def writer(huskd, registry, tmp_path_factory):
-    image = registry.push("husk/lines", layers=guest_programs.image_layers(["write_lines"], tmp_path_factory.mktemp("c")))
-    huskd.pull(image)
+def writer(huskd, registry):
+    image = guest_programs.pulled_image(huskd, registry, "husk/lines", ["write_lines"])
     pod = huskd.run_pod("output")
     yield lambda name, *arguments: pod.run(name, image, ["/write_lines", *map(str, arguments)])
     pod.remove()

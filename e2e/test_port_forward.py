@@ -5,7 +5,6 @@ import hashlib
 import os
 import socket
 import struct
-import tempfile
 import threading
 import zlib
 
@@ -27,11 +26,7 @@ NOBODY = FIRST + 100
 
 @pytest.fixture(scope="module")
 def image(huskd, registry):
-    with tempfile.TemporaryDirectory() as directory:
-        layers = guest_programs.image_layers(["port_server"], directory)
-    reference = registry.push("husk/ports", layers=layers)
-    huskd.pull(reference)
-    return reference
+    return guest_programs.pulled_image(huskd, registry, "husk/ports", ["port_server"])
 
 
 @pytest.fixture(scope="module")

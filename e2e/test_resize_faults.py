@@ -1,29 +1,20 @@
 """Pods that grow and shrink with their limits while a container runs: what guest, host and CRI say agrees. kill -9 of huskd
 at each step of it, a QEMU that stands still, guests that are silent, refuse, or lie. Three pods are booted."""
 
-import atexit
 import json
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
-import tempfile
 
 import grpc
 import pytest
 
-from harness import cri, guest_programs, host
+from harness import host, hostile_guest
 from harness.daemon import HUSKD, eventually
 from harness.vm_size import KEPT, MEBIBYTE, is_size
 
-IMAGES = pathlib.Path(tempfile.mkdtemp(prefix="husk-resize-", dir="/var/tmp"))
-atexit.register(shutil.rmtree, IMAGES, ignore_errors=True)
-IMAGES.chmod(0o755)
-# Which guest image the next pod boots is decided by the file at this path, as in test_hostile.py.
-HUSKD_CONFIGURATION = {"vm": {"initrd": str(IMAGES / "initrd"), "maximum_vcpus": 4}}
-HONEST_INITRD = cri.BUILD / "guest" / "initrd"
-shutil.copyfile(HONEST_INITRD, IMAGES / "initrd")
+HUSKD_CONFIGURATION = {"vm": {**hostile_guest.CONFIGURATION, "maximum_vcpus": 4}}
 
 # Each line is a number and the checksum of the same mebibyte: memory that goes wrong would show.
 CHECKING = ("dd if=/dev/urandom of=/dev/shm/data bs=1M count=1 2>/dev/null; n=0; "
@@ -230,28 +221,13 @@ def test_a_qemu_that_stands_still(sized):
     sized.goes_on()
 
 
-@pytest.fixture(scope="module")
-def hostile_initrd():
-    program = guest_programs.compile_program("hostile_agent", IMAGES)
-    script = guest_programs.DIRECTORY.parent / "agent" / "rootfs" / "build"
-    subprocess.run([script, "--agent", program, "--output", IMAGES / "guest"], check=True, stdout=subprocess.DEVNULL)
-    return IMAGES / "guest" / "initrd"
-
-
 @pytest.mark.parametrize("name, code, words", [
     # Answers everything with nothing: no CPU is in use, it says.
     ("lies", grpc.StatusCode.FAILED_PRECONDITION, "of 3 vCPUs the guest says that it uses 0"),
     ("silent", grpc.StatusCode.DEADLINE_EXCEEDED, "")])
-def test_a_guest_that_does_not_go_along(huskd, sized, hostile_initrd, name, code, words):
+def test_a_guest_that_does_not_go_along(huskd, sized, name, code, words):
     """Named in the error, held by the host's cgroup, and nobody else's business."""
-    shutil.copyfile(hostile_initrd, IMAGES / "new")
-    (IMAGES / "new").rename(IMAGES / "initrd")
-    try:
-        pod = huskd.run_pod(name)
-    finally:
-        shutil.copyfile(HONEST_INITRD, IMAGES / "new")
-        (IMAGES / "new").rename(IMAGES / "initrd")
-    try:
+    with hostile_guest.hostile_pod(huskd, name) as pod:
         before = host_memory_limit(pod)
         with pytest.raises(grpc.RpcError) as failure:
             update_pod(pod, *LARGE, deadline=20)
@@ -266,6 +242,4 @@ def test_a_guest_that_does_not_go_along(huskd, sized, hostile_initrd, name, code
         sized.resize(*LARGE)
         sized.agree(*LARGE)
         sized.resize(*SMALL)
-    finally:
-        pod.remove()
     sized.agree(*SMALL)

@@ -13,7 +13,6 @@ import pytest
 from harness import cri, host
 from harness.daemon import HUSKD, eventually
 from harness.vm_size import is_size
-from test_vm_death import machine_of
 
 MEBIBYTE = 1 << 20
 SLEEP = ["/bin/sleep", "100000"]
@@ -359,7 +358,7 @@ def test_an_unknown_name_in_the_nodes_list(tmp_path):
 
 def test_what_a_guest_frees_goes_back_to_the_host(huskd, pod, image):
     taking = "x=$(head -c 150000000 /dev/zero | tr '\\0' a); echo taken; sleep 100000"
-    machine = machine_of(huskd, pod)
+    machine = huskd.vm_process_of(pod)
     before = host.resident_bytes(machine)
     taker = pod.run("taker", image, ["/bin/sh", "-c", taking])
     taker.wait_for_log("taken\n")

@@ -7,7 +7,6 @@ import subprocess
 import grpc
 import pytest
 
-from harness import host
 from harness.daemon import HUSKD, Container, Pod, eventually
 
 

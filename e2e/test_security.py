@@ -30,15 +30,13 @@ ALLOWED_CALLS = {"clone": 0, "unix": 0, "mkdir": errno.ENOENT}
 
 
 @pytest.fixture(scope="module")
-def image(registry, huskd, tmp_path_factory):
+def image(registry, huskd):
     """The sample image with a program that makes system calls, and a user of two groups."""
     accounts = [sample_image.Entry("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:3000::/home/app:/bin/sh\n",
                                    0o644),
                 sample_image.Entry("etc/group", b"root:x:0:\napp:x:3000:\nextra:x:50000:app\n", 0o644)]
-    layers = guest_programs.image_layers(["system_calls"], tmp_path_factory.mktemp("programs"))
-    reference = registry.push("security/calls", layers=[*layers, sample_image.layer_tar(accounts)])
-    huskd.pull(reference)
-    return reference
+    return guest_programs.pulled_image(huskd, registry, "security/calls", ["system_calls"],
+                                       [sample_image.layer_tar(accounts)])
 
 
 @pytest.fixture(scope="module")

@@ -35,11 +35,8 @@ def namespace(pid, kind):
 
 
 @pytest.fixture(scope="module")
-def checks_image(registry, huskd, tmp_path_factory):
-    layers = guest_programs.image_layers(["posix_checks"], tmp_path_factory.mktemp("programs"))
-    reference = registry.push("husk/posix-checks", layers=layers)
-    huskd.pull(reference)
-    return reference
+def checks_image(registry, huskd):
+    return guest_programs.pulled_image(huskd, registry, "husk/posix-checks", ["posix_checks"])
 
 
 class Shared:

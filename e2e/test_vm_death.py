@@ -8,15 +8,7 @@ import signal
 import grpc
 import pytest
 
-from harness import host
 from harness.daemon import eventually
-
-
-def machine_of(huskd, pod):
-    found = [pid for pid in huskd.vm_processes()
-             if pod.id in host.read_text(f"/proc/{pid}/cgroup") or pod.id in host.command_line(pid)]
-    assert len(found) == 1, f"QEMU of {pod.id}: {found}"
-    return found[0]
 
 
 def test_killed_vm(huskd, image):
@@ -29,7 +21,7 @@ def test_killed_vm(huskd, image):
     counter = witness.run("counter", image, counting)
     counter.wait_for_log("5\n")
 
-    os.kill(machine_of(huskd, victim), signal.SIGKILL)
+    os.kill(huskd.vm_process_of(victim), signal.SIGKILL)
     # "Within a second" of an idle host; a limit in a test is for what never comes.
     eventually(lambda: victim.state() == "SANDBOX_NOTREADY", "the pod to be NOTREADY", interval=0.02)
     eventually(lambda: running.state() == "CONTAINER_EXITED", "the container to be EXITED", interval=0.02)
@@ -62,7 +54,7 @@ def test_cha_02_a_vm_that_stands_still_ends_with_a_stop_of_its_container(huskd, 
     """Else nothing but the pod's removal would end the container (docs/adr/0132)."""
     pod = huskd.run_pod("still")
     container = pod.run("main", image, ["/bin/sleep", "100000"])
-    os.kill(machine_of(huskd, pod), signal.SIGSTOP)
+    os.kill(huskd.vm_process_of(pod), signal.SIGSTOP)
     with pytest.raises(grpc.RpcError) as failure:
         huskd.client.StopContainer(container_id=container.id, timeout=1, deadline=5)
     assert failure.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED

@@ -5,7 +5,6 @@ import json
 import pathlib
 import select
 import socket
-import subprocess
 import sys
 
 from harness import bare_vm, host

@@ -229,6 +229,13 @@ class Huskd:
                     or any(mark in host.command_line(pid) for mark in marks))
         return [pid for pid in host.process_ids() if is_ours(pid)]
 
+    def vm_process_of(self, pod):
+        """The pid of a pod's QEMU."""
+        found = [pid for pid in self.vm_processes()
+                 if pod.id in host.read_text(f"/proc/{pid}/cgroup") or pod.id in host.command_line(pid)]
+        assert len(found) == 1, f"QEMU of {pod.id}: {found}"
+        return found[0]
+
     def snapshot(self):
         """Everything that a removed pod must not leave behind, by kind."""
         mine = (str(self.state), str(self.root))

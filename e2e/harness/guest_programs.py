@@ -2,6 +2,7 @@
 
 import pathlib
 import subprocess
+import tempfile
 
 from harness.registry import sample_image
 
@@ -19,6 +20,14 @@ def image_layers(names, directory):
     """The sample image's layers and one with these programs in /."""
     programs = [sample_image.Entry(name, compile_program(name, directory).read_bytes()) for name in names]
     return [*sample_image.sample_layers(), sample_image.layer_tar(programs)]
+
+
+def pulled_image(huskd, registry, name, programs, more_layers=()):
+    """The reference of an image that huskd has: the sample image's layers, these programs in /, and what else."""
+    with tempfile.TemporaryDirectory() as directory:
+        reference = registry.push(name, layers=[*image_layers(programs, directory), *more_layers])
+    huskd.pull(reference)
+    return reference
 
 
 def installed_program_layer(program):

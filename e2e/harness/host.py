@@ -64,6 +64,12 @@ def resident_bytes(pid):
     return 1024 * int(found.group(1)) if found else 0
 
 
+def processor_seconds(pid):
+    """What a process, without its children, has had of the processors, in the kernel too."""
+    fields = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def open_files(pid):
     """What the descriptors of a process are, without the numbers that tell one socket from another; sorted."""
     result = []

@@ -98,8 +98,7 @@ def measure(huskd, registry, directory, rounds, mebibytes):
     directory = pathlib.Path(directory)
     initrd = directory / "bare-initrd"
     bare_vm.write_initrd(initrd, bare_vm.GUEST / "kernel.parts" / "modules", MODULES, ["write_lines"], directory)
-    image = registry.push("husk/lines", layers=guest_programs.image_layers(["write_lines"], directory))
-    huskd.pull(image)
+    image = guest_programs.pulled_image(huskd, registry, "husk/lines", ["write_lines"])
     pod = huskd.run_pod("output")
     # Warm: the first container of a pod reads its image.
     through_husk(pod, image, 0, 1, 100, PATIENCE)

@@ -1,31 +1,44 @@
 """How long a VM takes to become a gibibyte or a vCPU larger or smaller: by UpdateContainerResources of a real huskd, against
 the same guest in a QEMU without Husk, which is driven over QMP and whose agent is asked directly."""
 
+import contextlib
 import importlib.machinery
 import importlib.util
 import json
+import os
 import pathlib
+import signal
 import socket
 import sys
 import time
 
-from harness import bare_vm, cri
+from harness import bare_vm, cri, host
 from harness.daemon import PATIENCE, eventually
 from harness.storm import percentile
 from harness.vm_size import KEPT, MEBIBYTE
 
 GIBIBYTE = 1 << 30
-# The container's limit when it is small; its VM is some MiB larger.
+# The container's limit when it is small; its VM is some MiB larger. For each 64 bytes it gets one more, for the kernel's
+# map of them: with so much more for the container the VM grows by a gibibyte, as the bare one does.
 SMALL_LIMIT = 256 * MEBIBYTE
+MORE_FOR_CONTAINER = GIBIBYTE * 63 // 64
+# Of a CPU's time the container has less than a VM with one vCPU, as a pod has whose RuntimeClass announces an overhead: a
+# quota that the container uses up alone would hold up QEMU's own threads.
 PERIOD = 100000
+SMALL_QUOTA, OVERHEAD_QUOTA = 75000, 25000
+LARGE_QUOTA = SMALL_QUOTA + PERIOD
 LOOK_SECONDS = 0.005
 # What a guest has not given back by then is not waited for.
 SHRINK_SECONDS = 5.0
+# A guest may be busy for longer than it is waited for, with the last of its memory; when its QEMU takes less than a tenth of
+# a processor, it is not.
+CALM_SECONDS, CALM_SHARE, MOST_CALM_SECONDS = 0.5, 0.1, 20.0
 PLUGGABLE = 2 * GIBIBYTE
 MOST_VCPUS = 2
 # Takes 64 MiB, writes to all of them and lets them go, again and again.
 LOAD = "while :; do head -c 67108864 /dev/zero | tail -c 67108864 >/dev/null; done"
-MEMORY, VCPU = ("grow_1g", "shrink_1g"), ("vcpu_add", "vcpu_del")
+MEMORY = ("grow_1g", "shrink_1g")
+VCPU = {"vcpu_add": 2, "vcpu_del": 1}  # and how many there are then
 
 
 def _module(path):
@@ -35,42 +48,45 @@ def _module(path):
     return module
 
 
-def until(check):
-    """Looks all the time. Seconds until check() was true; None if that took too long."""
-    started = time.monotonic()
-    while not check():
-        if time.monotonic() - started > SHRINK_SECONDS:
-            return None
+def until(check, started):
+    """Looks all the time, and ends when check() is true, or SHRINK_SECONDS after `started`."""
+    while not check() and time.monotonic() - started < SHRINK_SECONDS:
         time.sleep(LOOK_SECONDS)
-    return time.monotonic() - started
 
 
 class Husk:
     def __init__(self, huskd, reference, load):
         self._pod = huskd.run_pod("resized", linux={
-            "resources": {"memory_limit_in_bytes": SMALL_LIMIT, "cpu_quota": PERIOD, "cpu_period": PERIOD}})
+            "resources": {"memory_limit_in_bytes": SMALL_LIMIT, "cpu_quota": SMALL_QUOTA, "cpu_period": PERIOD},
+            "overhead": {"cpu_quota": OVERHEAD_QUOTA, "cpu_period": PERIOD}})
         self._container = self._pod.run("main", reference, ["/bin/sh", "-c", LOAD if load else "exec sleep 1000000"], linux={
-            "resources": {"memory_limit_in_bytes": SMALL_LIMIT, "cpu_quota": PERIOD, "cpu_period": PERIOD}})
+            "resources": {"memory_limit_in_bytes": SMALL_LIMIT, "cpu_quota": SMALL_QUOTA, "cpu_period": PERIOD}})
         self.small = self.memory()
+        self.process = huskd.vm_process_of(self._pod)
+
+    def _vm(self):
+        return json.loads(self._pod.client.PodSandboxStatus(pod_sandbox_id=self._pod.id, verbose=True).info["vm"])
 
     def memory(self):
-        status = self._pod.client.PodSandboxStatus(pod_sandbox_id=self._pod.id, verbose=True)
-        return json.loads(status.info["vm"])["memoryBytes"]
+        return self._vm()["memoryBytes"]
+
+    def vcpus(self):
+        return self._vm()["onlineVcpus"]
 
     def _update(self, **resources):
         self._pod.client.UpdateContainerResources(container_id=self._container.id, linux=resources)
 
     def grow_1g(self):
-        self._update(memory_limit_in_bytes=SMALL_LIMIT + GIBIBYTE)
+        self._update(memory_limit_in_bytes=SMALL_LIMIT + MORE_FOR_CONTAINER)
 
     def shrink_1g(self):
         self._update(memory_limit_in_bytes=SMALL_LIMIT)
 
     def vcpu_add(self):
-        self._update(cpu_quota=2 * PERIOD, cpu_period=PERIOD)
+        self._update(cpu_quota=LARGE_QUOTA, cpu_period=PERIOD)
 
     def vcpu_del(self):
-        self._update(cpu_quota=PERIOD, cpu_period=PERIOD)
+        self._update(cpu_quota=SMALL_QUOTA, cpu_period=PERIOD)
 
     def stop(self):
         self._pod.remove()
@@ -100,7 +116,8 @@ class Qmp:
 
 
 class Bare:
-    """As large as Husk's, with Husk's kernel, agent and accelerator."""
+    """As large as Husk's, with Husk's kernel, agent, accelerator and kinds of memory: shared with other processes, and what
+    the guest has free goes back to the host."""
 
     def __init__(self, directory, accelerator, memory, load):
         walk = _module(bare_vm.ROOT / "agent" / "guest" / "e2e" / "agent_guest_e2e.py")
@@ -111,26 +128,39 @@ class Bare:
         directory.mkdir()
         self._guest = walk.guests.Guest(
             bare_vm.GUEST, directory, walk.make_disks(directory), f"{memory >> 10}K,maxmem={(memory + PLUGGABLE) >> 10}K",
-            machine=bare_vm.KVM if accelerator == "kvm" else bare_vm.TCG,
+            machine=[*(bare_vm.KVM if accelerator == "kvm" else bare_vm.TCG), "-machine", "memory-backend=boot"],
             # docs/adr/0118
             processors=f"cpus={1 if accelerator == 'kvm' else MOST_VCPUS},maxcpus={MOST_VCPUS},sockets={MOST_VCPUS},"
                        "cores=1,threads=1",
             kernel_options=" maxcpus=1",
-            devices=["-object", f"memory-backend-memfd,id=pluggable,size={PLUGGABLE},share=on,reserve=off", "-device",
-                     "virtio-mem-pci,id=memory,memdev=pluggable,requested-size=0"])
+            devices=["-object", f"memory-backend-memfd,id=boot,size={memory},share=on,reserve=off",
+                     "-object", f"memory-backend-memfd,id=pluggable,size={PLUGGABLE},share=on,reserve=off",
+                     "-device", "virtio-mem-pci,id=memory,memdev=pluggable,requested-size=0",
+                     "-device", "virtio-balloon-pci,free-page-reporting=on"])
+        self.process = self._guest.process.pid
         self._guest.wait_for_port()
         self._agent = walk.Pod(proto, self._guest)
         walk.configure(self._agent)
         self._qmp = Qmp(directory / "qmp.sock")
         # As huskd does: the guest's choice of zones for memory that comes.
         self._online(1)
+        self._load = load
         if load:
             self._agent.run("load", ["sh", "-c", LOAD])
+        self._limit(SMALL_QUOTA)
         self._stays = accelerator != "kvm"
         self.small = memory
 
     def _online(self, count):
-        self._agent.client.call("ResizeGuest", cpus=count)
+        self._vcpus = self._agent.client.call("ResizeGuest", cpus=count).online_cpus
+
+    def vcpus(self):
+        return self._vcpus
+
+    def _limit(self, quota):
+        if self._load:
+            limits = {"cpu": {"quota": quota, "period": PERIOD}}
+            self._agent.client.call("UpdateResources", container_id="load", resources_json=json.dumps(limits).encode())
 
     def _plugged(self):
         return self._qmp("query-memory-devices")[0]["data"]["size"]
@@ -144,6 +174,8 @@ class Bare:
     def grow_1g(self):
         self._request(GIBIBYTE)
         eventually(lambda: self._plugged() >= GIBIBYTE, "a gibibyte in the bare guest", interval=LOOK_SECONDS)
+        # QEMU counts memory that the guest is still about to bring online; when it answers it has.
+        self._online(1)
 
     def shrink_1g(self):
         self._request(0)
@@ -154,8 +186,10 @@ class Bare:
             slot = min(free, key=lambda slot: slot["props"]["socket-id"])
             self._qmp("device_add", driver=slot["type"], id="vcpu1", **slot["props"])
         self._online(2)
+        self._limit(LARGE_QUOTA)
 
     def vcpu_del(self):
+        self._limit(SMALL_QUOTA)
         self._online(1)
         if self._stays:
             return
@@ -176,15 +210,41 @@ def _time(call):
     return time.monotonic() - started
 
 
+def _calm(side):
+    for _ in range(int(MOST_CALM_SECONDS / CALM_SECONDS)):
+        before = host.processor_seconds(side.process)
+        time.sleep(CALM_SECONDS)
+        if host.processor_seconds(side.process) - before < CALM_SHARE * CALM_SECONDS:
+            return
+
+
+@contextlib.contextmanager
+def _alone(side, other, load):
+    """What is measured has the machine for itself. A guest under load is never calm: it stands still."""
+    if load:
+        os.kill(other.process, signal.SIGSTOP)
+        time.sleep(CALM_SECONDS)
+        yield
+        os.kill(other.process, signal.SIGCONT)
+    else:
+        _calm(other)
+        _calm(side)
+        yield
+
+
 def _round(side, seconds, given_back):
-    """Up and down once. What is not given back in time is counted, and waited for."""
-    for name in VCPU:
+    """Up and down once. What is not given back in time is counted."""
+    for name, vcpus in VCPU.items():
         seconds[name].append(_time(getattr(side, name)))
+        if side.vcpus() != vcpus:
+            raise RuntimeError(f"after {name} the guest uses {side.vcpus()} vCPUs")
     seconds["grow_1g"].append(_time(side.grow_1g))
     large = side.memory()
+    if large - side.small != GIBIBYTE:
+        raise RuntimeError(f"the VM grew from {side.small} to {large} bytes, not by a gibibyte")
     started = time.monotonic()
     side.shrink_1g()
-    until(lambda: side.memory() <= side.small + KEPT)
+    until(lambda: side.memory() <= side.small + KEPT, started)
     seconds["shrink_1g"].append(time.monotonic() - started)
     given_back.append(100.0 * (large - side.memory()) / (large - side.small))
 
@@ -212,12 +272,15 @@ def measure(huskd, reference, directory, runs, report):
         try:
             for number in range(count):
                 # In turns, so that a slow minute of the machine hits both.
-                for name, side in sides.items():
-                    _round(side, seconds[name], given_back[name])
+                for name, other in (("husk", "bare"), ("bare", "husk")):
+                    with _alone(sides[name], sides[other], load):
+                        _round(sides[name], seconds[name], given_back[name])
                 if number % 10 == 9:
                     print(f"run {number + 1} of {count}{' under load' if load else ''}", file=sys.stderr, flush=True)
         finally:
             for side in sides.values():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(side.process, signal.SIGCONT)
                 side.stop()
         for metric in (*MEMORY, *VCPU):
             mine, bare = seconds["husk"][metric], seconds["bare"][metric]

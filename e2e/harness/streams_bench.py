@@ -119,8 +119,7 @@ def measure_copies(husk, bare, rounds):
 
 def measure(huskd, registry, directory, rounds, report):
     """Tells `report(metric, value, unit, baseline)` what it measured."""
-    image = registry.push("husk/streams", layers=guest_programs.image_layers(["serve_bytes"], directory))
-    huskd.pull(image)
+    image = guest_programs.pulled_image(huskd, registry, "husk/streams", ["serve_bytes"])
     config = huskd.pod_config("streams", linux={"resources": {"memory_limit_in_bytes": POD_MEMORY}})
     memory = PodDirectory(directory, config.metadata.uid).volume("empty-dir", "data")
     with tmpfs(memory, f"size={POD_MEMORY // 2}"):

@@ -50,8 +50,7 @@ class NineP:
 
 def measure(huskd, registry, directory, rounds):
     """{volume: {"write" or "read": MiB/s}}, medians of rounds in turns. `directory`: for what is made on the host."""
-    image = registry.push("husk/throughput", layers=guest_programs.image_layers(["volume_throughput"], directory))
-    huskd.pull(image)
+    image = guest_programs.pulled_image(huskd, registry, "husk/throughput", ["volume_throughput"])
     shared = pathlib.Path(directory, "shared")
     shared.mkdir()
     config = huskd.pod_config("volumes")
