@@ -20,8 +20,8 @@ using nlohmann::json;
 constexpr auto kGuestPatience = std::chrono::seconds(60);
 constexpr auto kReleaseWait = std::chrono::seconds(5);
 constexpr auto kUndoTimeout = std::chrono::seconds(15);
-// QEMU tells of a new size once a second at most, so it is asked: often at first, as a gibibyte comes within a tenth of a
-// second, and later at intervals of a thirty-second part of what was waited.
+// QEMU tells of a new size once a second at most, so it is asked: often at first, as a gibibyte comes within a tenth of
+// a second, and later at intervals of a thirty-second part of what was waited.
 constexpr std::chrono::milliseconds kFirstLook{2};
 constexpr std::chrono::milliseconds kLastLook{20};
 // What Linux takes at once of a device like this; of less it takes nothing, and waits.
