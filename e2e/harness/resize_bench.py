@@ -115,9 +115,36 @@ class Qmp:
         self._socket.close()
 
 
+class Quota:
+    """A cgroup on the host that has a process, and as much CPU time as a pod with such limits: what QEMU's threads take counts
+    in it on both sides."""
+
+    NAME = "/husk-bench-bare"
+
+    def __init__(self, process):
+        host.make_cgroup(self.NAME)
+        self._directories = [pathlib.Path(found) for found in host.cgroups(self.NAME.strip("/"))]
+        for directory in self._directories:
+            (directory / "cgroup.procs").write_text(str(process))
+
+    def set(self, quota):
+        v1, v2 = ([directory / name for directory in self._directories if (directory / name).exists()]
+                  for name in ("cpu.cfs_quota_us", "cpu.max"))
+        for file in v1:
+            file.write_text(str(quota))
+        for file in v2:
+            file.write_text(f"{quota} {PERIOD}")
+        if not v1 and not v2:
+            raise RuntimeError(f"no cgroup {self.NAME} can limit CPU time")
+
+    def remove(self):
+        for directory in self._directories:
+            directory.rmdir()
+
+
 class Bare:
-    """As large as Husk's, with Husk's kernel, agent, accelerator and kinds of memory: shared with other processes, and what
-    the guest has free goes back to the host."""
+    """As large as Husk's, with Husk's kernel, agent, accelerator and kinds of memory (shared with other processes, and what
+    the guest has free goes back to the host), and with the CPU time of Husk's pod."""
 
     def __init__(self, directory, accelerator, memory, load):
         walk = _module(bare_vm.ROOT / "agent" / "guest" / "e2e" / "agent_guest_e2e.py")
@@ -138,18 +165,31 @@ class Bare:
                      "-device", "virtio-mem-pci,id=memory,memdev=pluggable,requested-size=0",
                      "-device", "virtio-balloon-pci,free-page-reporting=on"])
         self.process = self._guest.process.pid
+        self._stays = accelerator != "kvm"
+        self._load = load
+        self.small = memory
+        self._quota = Quota(self.process)
+        try:
+            self._begin(walk, proto, directory)
+        except BaseException:
+            self._end()
+            raise
+
+    def _end(self):
+        self._guest.stop()
+        self._quota.remove()
+
+    def _begin(self, walk, proto, directory):
         self._guest.wait_for_port()
         self._agent = walk.Pod(proto, self._guest)
         walk.configure(self._agent)
         self._qmp = Qmp(directory / "qmp.sock")
         # As huskd does: the guest's choice of zones for memory that comes.
         self._online(1)
-        self._load = load
-        if load:
+        if self._load:
             self._agent.run("load", ["sh", "-c", LOAD])
         self._limit(SMALL_QUOTA)
-        self._stays = accelerator != "kvm"
-        self.small = memory
+        self._quota.set(SMALL_QUOTA + OVERHEAD_QUOTA)
 
     def _online(self, count):
         self._vcpus = self._agent.client.call("ResizeGuest", cpus=count).online_cpus
@@ -181,6 +221,7 @@ class Bare:
         self._request(0)
 
     def vcpu_add(self):
+        self._quota.set(LARGE_QUOTA + OVERHEAD_QUOTA)
         free = [slot for slot in self._qmp("query-hotpluggable-cpus") if "qom-path" not in slot]
         if free:
             slot = min(free, key=lambda slot: slot["props"]["socket-id"])
@@ -191,17 +232,16 @@ class Bare:
     def vcpu_del(self):
         self._limit(SMALL_QUOTA)
         self._online(1)
-        if self._stays:
-            return
-        self._qmp("device_del", id="vcpu1")
-        eventually(lambda: any("qom-path" not in slot for slot in self._qmp("query-hotpluggable-cpus")),
-                   "the vCPU to leave the bare guest", interval=LOOK_SECONDS)
+        if not self._stays:
+            self._qmp("device_del", id="vcpu1")
+            eventually(lambda: any("qom-path" not in slot for slot in self._qmp("query-hotpluggable-cpus")),
+                       "the vCPU to leave the bare guest", interval=LOOK_SECONDS)
+        self._quota.set(SMALL_QUOTA + OVERHEAD_QUOTA)
 
     def stop(self):
         self._agent.client.close()
         self._qmp.close()
-        self._guest.process.kill()
-        self._guest.process.wait()
+        self._end()
 
 
 def _time(call):

@@ -187,19 +187,32 @@ StatusOr<QemuVm::Fixed> QemuVm::FixedOf(const Context& context, QmpClient& qmp) 
   return fixed;
 }
 
+StatusOr<QemuVm::Vcpus> QemuVm::VcpusOf(const Context& context, QmpClient& qmp, bool accelerated) {
+  {
+    const MutexLock lock(mutex_);
+    if (fixed_vcpus_) return *fixed_vcpus_;
+  }
+  HUSK_ASSIGN_OR_RETURN(const auto slots, ReadCpuSlots(context, qmp));
+  const auto present =
+      std::count_if(slots.begin(), slots.end(), [](const CpuSlot& slot) { return !slot.path.empty(); });
+  const Vcpus vcpus{.present = static_cast<std::uint32_t>(present),
+                    .maximum = static_cast<std::uint32_t>(slots.size())};
+  const MutexLock lock(mutex_);
+  if (!accelerated && vcpus.present == vcpus.maximum) fixed_vcpus_ = vcpus;
+  return vcpus;
+}
+
 StatusOr<VmInformation> QemuVm::Information(const Context& context) {
   HUSK_ASSIGN_OR_RETURN(const auto qmp, Qmp(context));
   HUSK_ASSIGN_OR_RETURN(const Fixed fixed, FixedOf(context, *qmp));
-  HUSK_ASSIGN_OR_RETURN(const auto slots, ReadCpuSlots(context, *qmp));
+  HUSK_ASSIGN_OR_RETURN(const Vcpus vcpus, VcpusOf(context, *qmp, fixed.accelerated));
   HUSK_ASSIGN_OR_RETURN(const json devices, qmp->Execute(context, "query-memory-devices"));
-  const auto present =
-      std::count_if(slots.begin(), slots.end(), [](const CpuSlot& slot) { return !slot.path.empty(); });
   const std::uint64_t boot = fixed.boot_memory_bytes;
   VmInformation information{
       .process = process_->identity(),
       .accelerator = fixed.accelerated ? Accelerator::kKvm : Accelerator::kTcg,
-      .vcpus = static_cast<std::uint32_t>(present),
-      .maximum_vcpus = static_cast<std::uint32_t>(slots.size()),
+      .vcpus = vcpus.present,
+      .maximum_vcpus = vcpus.maximum,
       .vcpus_stay = !fixed.accelerated,
       .memory_bytes = boot + SumOfDevices(devices, "size"),
       .requested_memory_bytes = boot + SumOfDevices(devices, "requested-size"),

@@ -80,9 +80,15 @@ class QemuVm final : public Vm {
     bool accelerated = false;
     std::uint64_t boot_memory_bytes = 0;
   };
+  struct Vcpus {
+    std::uint32_t present = 0;
+    std::uint32_t maximum = 0;
+  };
 
   // Asks once: each question takes a turn of QEMU's main loop, which an emulated guest that works holds up.
   StatusOr<Fixed> FixedOf(const Context& context, QmpClient& qmp);
+  // Asks until it knows that they cannot change: an emulated VM that has all of them keeps them.
+  StatusOr<Vcpus> VcpusOf(const Context& context, QmpClient& qmp, bool accelerated);
   // The connection; a new one if the last broke. UNAVAILABLE if the process has ended.
   StatusOr<std::shared_ptr<QmpClient>> Qmp(const Context& context);
   StatusOr<std::shared_ptr<QmpClient>> ConnectQmp(const Context& context);
@@ -105,6 +111,7 @@ class QemuVm final : public Vm {
   bool turn_taken_ ABSL_GUARDED_BY(mutex_) = false;
   std::shared_ptr<QmpClient> qmp_ ABSL_GUARDED_BY(mutex_);
   std::optional<Fixed> fixed_ ABSL_GUARDED_BY(mutex_);
+  std::optional<Vcpus> fixed_vcpus_ ABSL_GUARDED_BY(mutex_);
   std::set<std::uint32_t> unusable_luns_ ABSL_GUARDED_BY(mutex_);   // of disks that could not be taken away again
   std::map<std::string, Share> shares_ ABSL_GUARDED_BY(mutex_);     // by tag
   std::set<std::uint32_t> unusable_ports_ ABSL_GUARDED_BY(mutex_);  // of shares that could not be taken away again
