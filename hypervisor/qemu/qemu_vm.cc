@@ -44,15 +44,6 @@ std::string StringMember(const json& object, const char* name) {
   return member != object.end() && member->is_string() ? member->get<std::string>() : "";
 }
 
-// `what`: a member of the devices' data; its sum.
-std::uint64_t SumOfDevices(const json& devices, const char* what) {
-  std::uint64_t sum = 0;
-  for (const auto& device : devices) {
-    if (device.is_object() && device.contains("data")) sum += NumberMember(device["data"], what);
-  }
-  return sum;
-}
-
 StatusOr<std::vector<std::string>> CommandLineOf(pid_t pid) {
   const UniqueFd file(open(absl::StrCat("/proc/", pid, "/cmdline").c_str(), O_RDONLY | O_CLOEXEC));
   if (!file.valid()) return ErrnoStatus(errno, "read QEMU's command line");
@@ -181,7 +172,10 @@ StatusOr<QemuVm::Fixed> QemuVm::FixedOf(const Context& context, QmpClient& qmp) 
   }
   HUSK_ASSIGN_OR_RETURN(const bool accelerated, HasKvm(context, qmp));
   HUSK_ASSIGN_OR_RETURN(const json memory, qmp.Execute(context, "query-memory-size-summary"));
-  const Fixed fixed{.accelerated = accelerated, .boot_memory_bytes = NumberMember(memory, "base-memory")};
+  HUSK_ASSIGN_OR_RETURN(const std::uint64_t maximum, MaximumPluggedMemory(context, qmp));
+  const Fixed fixed{.accelerated = accelerated,
+                    .boot_memory_bytes = NumberMember(memory, "base-memory"),
+                    .maximum_plugged_bytes = maximum};
   const MutexLock lock(mutex_);
   fixed_ = fixed;
   return fixed;
@@ -206,7 +200,12 @@ StatusOr<VmInformation> QemuVm::Information(const Context& context) {
   HUSK_ASSIGN_OR_RETURN(const auto qmp, Qmp(context));
   HUSK_ASSIGN_OR_RETURN(const Fixed fixed, FixedOf(context, *qmp));
   HUSK_ASSIGN_OR_RETURN(const Vcpus vcpus, VcpusOf(context, *qmp, fixed.accelerated));
-  HUSK_ASSIGN_OR_RETURN(const json devices, qmp->Execute(context, "query-memory-devices"));
+  std::uint64_t plugged = 0;
+  std::uint64_t requested = 0;
+  if (fixed.maximum_plugged_bytes > 0) {
+    HUSK_ASSIGN_OR_RETURN(plugged, PluggedMemory(context, *qmp));
+    HUSK_ASSIGN_OR_RETURN(requested, RequestedPluggedMemory(context, *qmp));
+  }
   const std::uint64_t boot = fixed.boot_memory_bytes;
   VmInformation information{
       .process = process_->identity(),
@@ -214,10 +213,10 @@ StatusOr<VmInformation> QemuVm::Information(const Context& context) {
       .vcpus = vcpus.present,
       .maximum_vcpus = vcpus.maximum,
       .vcpus_stay = !fixed.accelerated,
-      .memory_bytes = boot + SumOfDevices(devices, "size"),
-      .requested_memory_bytes = boot + SumOfDevices(devices, "requested-size"),
+      .memory_bytes = boot + plugged,
+      .requested_memory_bytes = boot + requested,
       .boot_memory_bytes = boot,
-      .maximum_memory_bytes = boot + SumOfDevices(devices, "max-size"),
+      .maximum_memory_bytes = boot + fixed.maximum_plugged_bytes,
   };
   HUSK_ASSIGN_OR_RETURN(information.command_line, CommandLineOf(information.process.pid));
   return information;

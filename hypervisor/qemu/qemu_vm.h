@@ -79,6 +79,7 @@ class QemuVm final : public Vm {
   struct Fixed {
     bool accelerated = false;
     std::uint64_t boot_memory_bytes = 0;
+    std::uint64_t maximum_plugged_bytes = 0;  // beside these
   };
   struct Vcpus {
     std::uint32_t present = 0;
