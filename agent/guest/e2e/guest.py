@@ -84,8 +84,8 @@ class Client:
 
 
 class Guest:
-    def __init__(self, image, directory, disks, memory=256, machine=("-accel", "tcg", "-cpu", "max,erms=off,fsrm=off"), processors=1, devices=(),
-                 kernel_options=""):
+    def __init__(self, image, directory, disks, memory=256, machine=("-accel", "tcg", "-cpu", "max,erms=off,fsrm=off"),
+                 processors=1, devices=(), kernel_options=""):
         """disks: LUN → raw file. The others are QEMU's arguments."""
         self.directory = pathlib.Path(directory)
         self.port = self.directory / "agent.sock"
