@@ -35,6 +35,11 @@ if(HUSK_FUZZ)
   target_compile_definitions(husk_build_flags INTERFACE _GLIBCXX_ASSERTIONS)
 endif()
 
+# The tests' own code is run once: to optimise it costs GCC a third of its time for them. Without optimisation there is nothing
+# to fortify. One word for CMake, which leaves out an option that is there already.
+add_library(husk_test_flags INTERFACE)
+target_compile_options(husk_test_flags INTERFACE "$<$<CONFIG:Release>:SHELL:-O0 -U_FORTIFY_SOURCE>")
+
 # Code that protoc made and headers of libraries do not have to satisfy our warnings.
 add_library(husk_generated_code_flags INTERFACE)
 target_include_directories(husk_generated_code_flags SYSTEM INTERFACE ${CMAKE_BINARY_DIR})
@@ -44,12 +49,40 @@ else()
   target_compile_options(husk_generated_code_flags INTERFACE -w)
 endif()
 
+# What most files include, compiled once for libraries and once, with GoogleTest, for tests: clang takes half as long for a
+# test file then. Only where asked for, so that the other builds see that each file includes what it uses; and only with
+# clang, as GCC gains a tenth.
+if(HUSK_PRECOMPILE)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "HUSK_PRECOMPILE is for clang")
+  endif()
+  find_package(nlohmann_json REQUIRED)
+  find_package(GTest REQUIRED)
+  # Without the time of its making: ccache would never find again what was compiled with it.
+  target_compile_options(husk_build_flags INTERFACE "SHELL:-Xclang -fno-pch-timestamp")
+  set(precompiled_headers <absl/status/status.h> <absl/status/statusor.h> <algorithm> <array> <chrono> <filesystem>
+      <fstream> <functional> <map> <memory> <nlohmann/json.hpp> <optional> <set> <sstream> <string> <string_view> <thread>
+      <utility> <vector>)
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/precompiled.cc CONTENT "")
+  add_library(husk_precompiled STATIC ${CMAKE_BINARY_DIR}/precompiled.cc)
+  add_executable(husk_precompiled_tests ${CMAKE_BINARY_DIR}/precompiled.cc)
+  target_link_libraries(husk_precompiled PRIVATE husk_build_flags absl::statusor nlohmann_json::nlohmann_json)
+  # An executable, as its code is compiled otherwise than a library's.
+  target_link_libraries(husk_precompiled_tests PRIVATE husk_build_flags absl::statusor nlohmann_json::nlohmann_json
+                        GTest::gmock_main GTest::gtest)
+  target_precompile_headers(husk_precompiled PRIVATE ${precompiled_headers})
+  target_precompile_headers(husk_precompiled_tests PRIVATE ${precompiled_headers} <gmock/gmock.h> <gtest/gtest.h>)
+endif()
+
 # husk_add_library(NAME SOURCES a.cc b.cc [PUBLIC dep...] [PRIVATE dep...])
 function(husk_add_library name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;PUBLIC;PRIVATE")
   add_library(${name} STATIC ${arg_SOURCES})
   target_link_libraries(${name} PUBLIC ${arg_PUBLIC} PRIVATE husk_build_flags ${arg_PRIVATE})
   target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR})
+  if(HUSK_PRECOMPILE)
+    target_precompile_headers(${name} REUSE_FROM husk_precompiled)
+  endif()
 endfunction()
 
 # husk_add_executable(NAME SOURCES a.cc [PRIVATE dep...])
@@ -68,7 +101,10 @@ function(husk_add_unit_test name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;PRIVATE")
   find_package(GTest REQUIRED)
   add_executable(${name} ${arg_SOURCES})
-  target_link_libraries(${name} PRIVATE husk_build_flags ${arg_PRIVATE} GTest::gmock_main GTest::gtest)
+  target_link_libraries(${name} PRIVATE husk_build_flags husk_test_flags ${arg_PRIVATE} GTest::gmock_main GTest::gtest)
+  if(HUSK_PRECOMPILE)
+    target_precompile_headers(${name} REUSE_FROM husk_precompiled_tests)
+  endif()
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 300
     ENVIRONMENT "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/cmake/thread_sanitizer.supp:halt_on_error=1:second_deadlock_stack=1;ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1;UBSAN_OPTIONS=print_stacktrace=1")

@@ -59,7 +59,8 @@ std::uint32_t VcpusWanted(const RuntimeOptions& options, const PodNeeds& needs, 
   const std::uint64_t milli = std::max(sum.milli_cpus, MilliCpus(needs.resources));
   std::uint64_t count = share;
   if (milli > 0) {
-    count = (milli + MilliCpus(needs.overhead) + 999) / 1000;
+    // The overhead's CPU is for QEMU's own threads: a vCPU for it would be the containers'.
+    count = (milli + 999) / 1000;
     if (sum.some_without_cpu) count = std::max(count, share);
   }
   return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(count, options.default_vcpus, options.maximum_vcpus));
