@@ -300,8 +300,8 @@ def _sides(huskd, reference, directory, load):
 
 
 def measure(huskd, reference, directory, runs, report):
-    """`report(metric, value, unit, baseline)`: for each p50 and p99; `..._vs_bare` is p99. Idle, then under load: `runs`
-    tells by the load how often each."""
+    """`report(metric, value, unit, baseline)`: for each the first, and p50 and p99 of those after it; `..._vs_bare` is p99.
+    Idle, then under load: `runs` tells by the load how often each."""
     for load, count in runs.items():
         if count == 0:
             continue
@@ -310,20 +310,22 @@ def measure(huskd, reference, directory, runs, report):
         seconds = {side: {name: [] for name in (*MEMORY, *VCPU)} for side in sides}
         given_back = {side: [] for side in sides}
         try:
-            for number in range(count):
+            # The first is told by itself: an emulator translates what the guest runs for the first time.
+            for number in range(count + 1):
                 # In turns, so that a slow minute of the machine hits both.
                 for name, other in (("husk", "bare"), ("bare", "husk")):
                     with _alone(sides[name], sides[other], load):
                         _round(sides[name], seconds[name], given_back[name])
-                if number % 10 == 9:
-                    print(f"run {number + 1} of {count}{' under load' if load else ''}", file=sys.stderr, flush=True)
+                if number > 0 and number % 10 == 0:
+                    print(f"run {number} of {count}{' under load' if load else ''}", file=sys.stderr, flush=True)
         finally:
             for side in sides.values():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(side.process, signal.SIGCONT)
                 side.stop()
         for metric in (*MEMORY, *VCPU):
-            mine, bare = seconds["husk"][metric], seconds["bare"][metric]
+            (first, *mine), (bare_first, *bare) = seconds["husk"][metric], seconds["bare"][metric]
+            report(f"{metric}{suffix}_first", 1000 * first, "ms", 1000 * bare_first)
             report(f"{metric}{suffix}_p50", 1000 * percentile(mine, 0.5), "ms", 1000 * percentile(bare, 0.5))
             report(f"{metric}_vs_bare{suffix}", 1000 * percentile(mine, 0.99), "ms", 1000 * percentile(bare, 0.99))
         report(f"shrink_1g_given_back{suffix}", min(given_back["husk"]), "%", min(given_back["bare"]))
