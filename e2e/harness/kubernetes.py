@@ -55,7 +55,9 @@ def program(name):
 
 
 def _run(command, directory, say):
-    environment = {**os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0"}
+    # A compiler that collects its garbage less often takes a fifth less time; none shall take the machine's memory for it.
+    sooner = {"GOGC": "400", "GOMEMLIMIT": "3GiB"}
+    environment = {**sooner, **os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0"}
     if say is None:
         subprocess.run(command, cwd=directory, check=True, timeout=BUILD_LIMIT_SECONDS, env=environment)
         return
