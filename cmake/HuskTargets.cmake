@@ -58,8 +58,9 @@ if(HUSK_PRECOMPILE)
   endif()
   find_package(nlohmann_json REQUIRED)
   find_package(GTest REQUIRED)
-  # Without the time of its making: ccache would never find again what was compiled with it.
-  target_compile_options(husk_build_flags INTERFACE "SHELL:-Xclang -fno-pch-timestamp")
+  # All files must be compiled with what their headers were, threads too. Without the time of its making: ccache would never
+  # find again what was compiled with it.
+  target_compile_options(husk_build_flags INTERFACE -pthread "SHELL:-Xclang -fno-pch-timestamp")
   set(precompiled_headers <absl/status/status.h> <absl/status/statusor.h> <algorithm> <array> <chrono> <filesystem>
       <fstream> <functional> <map> <memory> <nlohmann/json.hpp> <optional> <set> <sstream> <string> <string_view> <thread>
       <utility> <vector>)
