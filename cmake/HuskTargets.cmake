@@ -93,13 +93,16 @@ function(husk_add_executable name)
   target_link_libraries(${name} PRIVATE husk_build_flags ${arg_PRIVATE})
 endfunction()
 
-# husk_add_unit_test(NAME SOURCES a_test.cc [PRIVATE dep...]): one GoogleTest binary per room or subject, one CTest
-# test per binary, label "unit". Five minutes is the limit for a hang, not an expectation.
+# husk_add_unit_test(NAME [E2E] SOURCES a_test.cc [PRIVATE dep...]): one GoogleTest binary per room or subject, one CTest
+# test per binary, label "unit", or "e2e" for one that works on the host's real parts. Five minutes is the limit for a hang,
+# not an expectation.
 function(husk_add_unit_test name)
-  if(NOT HUSK_BUILD_TESTS)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "E2E" "" "SOURCES;PRIVATE")
+  file(RELATIVE_PATH room ${CMAKE_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR})
+  string(REGEX REPLACE "/.*" "" room ${room})
+  if(NOT HUSK_BUILD_TESTS OR NOT (arg_E2E OR room IN_LIST HUSK_UNIT_TESTED_ROOMS))
     return()
   endif()
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;PRIVATE")
   find_package(GTest REQUIRED)
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE husk_build_flags husk_test_flags ${arg_PRIVATE} GTest::gmock_main GTest::gtest)
@@ -107,7 +110,7 @@ function(husk_add_unit_test name)
     target_precompile_headers(${name} REUSE_FROM husk_precompiled_tests)
   endif()
   add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 300
+  set_tests_properties(${name} PROPERTIES LABELS $<IF:$<BOOL:${arg_E2E}>,e2e,unit> TIMEOUT 300
     ENVIRONMENT "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/cmake/thread_sanitizer.supp:halt_on_error=1:second_deadlock_stack=1;ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1;UBSAN_OPTIONS=print_stacktrace=1")
 endfunction()
 
