@@ -28,7 +28,7 @@ endif()
 
 if(HUSK_FUZZ)
   if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
-    message(FATAL_ERROR "HUSK_FUZZ needs clang, which has libFuzzer: cmake --preset fuzz")
+    message(FATAL_ERROR "HUSK_FUZZ needs clang, which has libFuzzer: cmake --preset asan-ubsan")
   endif()
   # Coverage in every library, so that libFuzzer sees where an input leads; its main() is only in its targets.
   target_compile_options(husk_build_flags INTERFACE -fsanitize=fuzzer-no-link)
@@ -38,7 +38,8 @@ endif()
 # The tests' own code is run once: to optimise it costs GCC a third of its time for them. Without optimisation there is nothing
 # to fortify. One word for CMake, which leaves out an option that is there already.
 add_library(husk_test_flags INTERFACE)
-target_compile_options(husk_test_flags INTERFACE "$<$<CONFIG:Release>:SHELL:-O0 -U_FORTIFY_SOURCE>")
+target_compile_options(husk_test_flags INTERFACE "SHELL:-O0 -U_FORTIFY_SOURCE")
+add_custom_target(husk_unit_tests COMMENT "The unit tests are built")
 
 # Code that protoc made and headers of libraries do not have to satisfy our warnings.
 add_library(husk_generated_code_flags INTERFACE)
@@ -69,7 +70,7 @@ if(HUSK_PRECOMPILE)
   add_executable(husk_precompiled_tests ${CMAKE_BINARY_DIR}/precompiled.cc)
   target_link_libraries(husk_precompiled PRIVATE husk_build_flags absl::statusor nlohmann_json::nlohmann_json)
   # An executable, as its code is compiled otherwise than a library's.
-  target_link_libraries(husk_precompiled_tests PRIVATE husk_build_flags absl::statusor nlohmann_json::nlohmann_json
+  target_link_libraries(husk_precompiled_tests PRIVATE husk_build_flags husk_test_flags absl::statusor nlohmann_json::nlohmann_json
                         GTest::gmock_main GTest::gtest)
   target_precompile_headers(husk_precompiled PRIVATE ${precompiled_headers})
   target_precompile_headers(husk_precompiled_tests PRIVATE ${precompiled_headers} <gmock/gmock.h> <gtest/gtest.h>)
@@ -93,14 +94,18 @@ function(husk_add_executable name)
   target_link_libraries(${name} PRIVATE husk_build_flags ${arg_PRIVATE})
 endfunction()
 
-# husk_add_unit_test(NAME [E2E] SOURCES a_test.cc [PRIVATE dep...]): one GoogleTest binary per room or subject, one CTest
-# test per binary, label "unit", or "e2e" for one that works on the host's real parts. Five minutes is the limit for a hang,
-# not an expectation.
+# husk_add_unit_test(NAME [E2E] [SINGLE_THREADED] SOURCES a_test.cc [PRIVATE dep...]): one GoogleTest binary per room or
+# subject, one CTest test per binary, label "unit", or "e2e" for one that works on the host's real parts. What it tests and is
+# SINGLE_THREADED has nothing that ThreadSanitizer could find, and is left out of its build. Five minutes is the limit for a
+# hang, not an expectation.
 function(husk_add_unit_test name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "E2E" "" "SOURCES;PRIVATE")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "E2E;SINGLE_THREADED" "" "SOURCES;PRIVATE")
   file(RELATIVE_PATH room ${CMAKE_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR})
   string(REGEX REPLACE "/.*" "" room ${room})
   if(NOT HUSK_BUILD_TESTS OR NOT (arg_E2E OR room IN_LIST HUSK_UNIT_TESTED_ROOMS))
+    return()
+  endif()
+  if(arg_SINGLE_THREADED AND HUSK_SANITIZER STREQUAL "thread")
     return()
   endif()
   find_package(GTest REQUIRED)
@@ -108,6 +113,9 @@ function(husk_add_unit_test name)
   target_link_libraries(${name} PRIVATE husk_build_flags husk_test_flags ${arg_PRIVATE} GTest::gmock_main GTest::gtest)
   if(HUSK_PRECOMPILE)
     target_precompile_headers(${name} REUSE_FROM husk_precompiled_tests)
+  endif()
+  if(NOT arg_E2E)
+    add_dependencies(husk_unit_tests ${name})
   endif()
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS $<IF:$<BOOL:${arg_E2E}>,e2e,unit> TIMEOUT 300
