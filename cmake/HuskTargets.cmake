@@ -96,8 +96,8 @@ endfunction()
 
 # husk_add_unit_test(NAME [E2E] [SINGLE_THREADED] SOURCES a_test.cc [PRIVATE dep...]): one GoogleTest binary per room or
 # subject, one CTest test per binary, label "unit", or "e2e" for one that works on the host's real parts. What it tests and is
-# SINGLE_THREADED has nothing that ThreadSanitizer could find, and is left out of its build. Five minutes is the limit for a
-# hang, not an expectation.
+# SINGLE_THREADED has nothing that ThreadSanitizer could find, and is left out of its build. Ten minutes are the limit for a
+# hang, not an expectation: the sanitizers are slow.
 function(husk_add_unit_test name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "E2E;SINGLE_THREADED" "" "SOURCES;PRIVATE")
   file(RELATIVE_PATH room ${CMAKE_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR})
@@ -118,7 +118,7 @@ function(husk_add_unit_test name)
     add_dependencies(husk_unit_tests ${name})
   endif()
   add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES LABELS $<IF:$<BOOL:${arg_E2E}>,e2e,unit> TIMEOUT 300
+  set_tests_properties(${name} PROPERTIES LABELS $<IF:$<BOOL:${arg_E2E}>,e2e,unit> TIMEOUT 600
     ENVIRONMENT "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/cmake/thread_sanitizer.supp:halt_on_error=1:second_deadlock_stack=1;ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1;UBSAN_OPTIONS=print_stacktrace=1")
 endfunction()
 
